@@ -1,0 +1,55 @@
+# What people and the CI type. Every target makes its own set-up in .venv; nothing outside this directory is touched.
+# Another Python than the first one found: make test PYTHON=/path/to/python3
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help demo test acceptance verify fix simulate clean
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
+
+BIN := .venv/bin
+HOURS ?= 1
+# Where programs under test keep what would be in a home directory, and what tests would leave in /tmp.
+SANDBOX = $(CURDIR)/.demo/$@
+IN_SANDBOX = rm -rf $(SANDBOX) && mkdir -p $(SANDBOX)/tmp $(SANDBOX)/home && env HOME=$(SANDBOX)/home TMPDIR=$(SANDBOX)/tmp \
+	XDG_CONFIG_HOME=$(SANDBOX)/config XDG_STATE_HOME=$(SANDBOX)/state XDG_CACHE_HOME=$(SANDBOX)/cache XDG_DATA_HOME=$(SANDBOX)/data \
+	RAFTCTL_CONFIG=$(SANDBOX)/config.toml RAFTCTL_STATE=$(SANDBOX)/state/raftctl RAFTCTL_DEV_DIR=$(SANDBOX)/dev
+
+help: ## List these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+
+demo: ## Three real nodes, every trigger, a node killed, a node rejoined; then everything is taken down
+	@sh scripts/setup.sh run
+	@$(BIN)/python scripts/demo.py
+
+test: ## The tests that start no cluster of processes
+	@sh scripts/setup.sh dev
+	@$(IN_SANDBOX) $(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not acceptance"
+	@rm -rf $(SANDBOX)
+
+acceptance: ## Three real processes, killed, cut off and filled up
+	@sh scripts/setup.sh dev
+	@$(IN_SANDBOX) $(BIN)/python -m pytest -q tests/acceptance
+	@rm -rf $(SANDBOX)
+
+verify: ## Style, types, layers, generated files, the quick tests; changes no file
+	@sh scripts/setup.sh dev
+	$(BIN)/ruff check --quiet
+	$(BIN)/ruff format --check --quiet
+	$(BIN)/mypy --no-error-summary -p raft_engine -p raftctl
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python -m raftctl.completion_files --check
+	@$(IN_SANDBOX) $(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not acceptance"
+
+fix: ## Format, mend what ruff can mend, write the generated files again
+	@sh scripts/setup.sh dev
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+	$(BIN)/python -m raftctl.completion_files
+
+simulate: ## Simulated clusters under faults, new seeds for HOURS=1 hours; stops at the first seed that fails
+	@sh scripts/setup.sh dev
+	@$(BIN)/python -m raft_engine.testing.simulate --hours $(HOURS)
+
+clean: ## Remove .venv and everything that was made here
+	rm -rf .venv .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
+	find raft_engine raftctl tests scripts examples -name __pycache__ -type d -prune -exec rm -rf {} +
