@@ -1,0 +1,1 @@
+"""The nouns every room uses: ids, votes, entries, memberships, messages, outcomes."""
