@@ -1,0 +1,80 @@
+"""How far the log is agreed and applied: the only writer of `state.committed` and `state.applied`.
+
+Nothing is applied that is not durable here, so a state machine is never ahead of its own log after a crash.
+Source: Raft paper 5.3, 5.4.2; openraft `engine/handler/following_handler`, `core/sm/`.
+"""
+
+from __future__ import annotations
+
+from raft_engine.core.commands import Apply, RespondWrites, SaveHardState
+from raft_engine.core.configuring import forget_superseded
+from raft_engine.core.outbox import Outbox
+from raft_engine.core.state import RaftState
+from raft_engine.types.ids import LogIndex, Ticket
+from raft_engine.types.log_id import LogId
+from raft_engine.types.outcomes import ReadOutcome, Refusal, RefusalCode
+
+
+def commit_upto(state: RaftState, index: int, out: Outbox) -> bool:
+    """Everything up to `index` is agreed. Return whether that is news."""
+    if index <= state.committed:
+        return False
+    assert index <= state.log.last.index
+    state.committed = index
+    if len(state.memberships) > 1:
+        forget_superseded(state)
+    apply_ready(state, out)
+    return True
+
+
+def apply_ready(state: RaftState, out: Outbox) -> None:
+    """Ask for what is agreed and durable to be applied."""
+    upto = min(state.committed, state.flushed)
+    if upto > state.apply_submitted and state.installing is None:
+        out.push(Apply(LogIndex(state.apply_submitted), state.log.at(upto)))
+        state.apply_submitted = upto
+
+
+def on_applied(state: RaftState, upto: LogId, results: list[object], out: Outbox) -> None:
+    """Answer the writes among the applied entries."""
+    if upto.index <= state.applied.index:
+        return  # applied before a snapshot replaced the state machine
+    state.applied = upto
+    writes = state.writes
+    if writes and writes[0][0] <= upto.index:
+        first = upto.index - len(results) + 1
+        answers: list[tuple[Ticket, LogId, object]] = []
+        while writes and writes[0][0] <= upto.index:
+            index, ticket = writes.popleft()
+            answers.append((ticket, state.log.at(index), results[index - first]))
+        out.push(RespondWrites(answers))
+
+
+def serve_reads(state: RaftState, out: Outbox) -> None:
+    """Answer the reads whose index is applied by now."""
+    if not state.read_waiters:
+        return
+    ready = [number for number, read in state.read_waiters.items() if 0 < read.index <= state.applied.index]
+    for number in ready:
+        read = state.read_waiters.pop(number)
+        out.respond(read.ticket, ReadOutcome(state.applied.index))
+
+
+def lose_writes(state: RaftState, after: int, why: str, out: Outbox) -> None:
+    """Writes after `after` were overtaken. They may still be committed through a copy elsewhere, so nobody can say."""
+    while state.writes and state.writes[-1][0] > after:
+        _, ticket = state.writes.pop()
+        out.respond(ticket, Refusal(RefusalCode.OUTCOME_UNKNOWN, why, state.known_leader, hint="read before you retry"))
+
+
+def end_recovery(state: RaftState, out: Outbox) -> None:
+    """A wiped node that durably holds its barrier is a full member again (docs/decisions: rejoin, way A)."""
+    recovery = state.recovery
+    if recovery is None:
+        return
+    until = recovery.until
+    covered = state.snapshot.last_log_id.index >= until.index or state.log.purged.index > until.index
+    if covered or (state.flushed >= until.index and state.log.has(until)):
+        state.recovery = None
+        out.push(SaveHardState(state.next_io(), state.hard_state()))
+        out.report("recovered", f"the log holds {until}", state.me.node_id)

@@ -1,0 +1,259 @@
+"""Changing who belongs to the cluster: learners in one step, voters through a joint configuration.
+
+Rules:
+1. Only a leader whose own first entry is committed, and only one change at a time (the 2015 bug of single-server changes).
+2. A voter must have been a learner: nobody votes who has not been brought up to date.
+3. Voters change in two entries: the joint configuration, which needs both quorums, and, once that is committed, the new one.
+   Whoever leads by then appends the second; a change is never left half done.
+4. A leader that is no longer a voter serves until its removal is committed, then hands over and steps down.
+5. The life of a node that came back blank replaces the old one the same way: learner first, then one joint change in which
+   only the incarnation differs.
+Source: dissertation 4.1, 4.2.2, 4.3; openraft `engine/handler/`, `membership/`; etcd `confchange/`.
+"""
+
+from __future__ import annotations
+
+from raft_engine.core.commands import SendMessage
+from raft_engine.core.events import MembershipChangeRequested
+from raft_engine.core.leader import LeaderState, PendingChange
+from raft_engine.core.outbox import Outbox
+from raft_engine.core.progress import Mode, Progress
+from raft_engine.core.replication import append_as_leader, has_quorum_contact, quorum_silence
+from raft_engine.core.state import RaftState
+from raft_engine.core.voting import step_down
+from raft_engine.types.entry import EntryKind
+from raft_engine.types.ids import Incarnation, Millis, NodeId, PeerId
+from raft_engine.types.membership import Membership, NodeAddress, encode_membership
+from raft_engine.types.messages import TransferRequest
+from raft_engine.types.outcomes import Refusal, RefusalCode, TriggerOutcome
+
+VoterSet = dict[NodeId, Incarnation]
+
+# -- asking ------------------------------------------------------------------------------------------------------------
+
+
+def on_change_requested(state: RaftState, event: MembershipChangeRequested, now: Millis, out: Outbox) -> None:
+    """An operator wants other members."""
+    leader = state.leader
+    if leader is None:
+        out.respond(event.ticket, state.refuse_not_leader())
+        return
+    refusal = _why_not(state, leader, now)
+    target = None if refusal is not None else _plan(state, event)
+    if refusal is not None:
+        out.respond(event.ticket, refusal)
+    elif isinstance(target, Refusal):
+        out.respond(event.ticket, target)
+    elif target is None or target == state.membership:
+        _wait_or_answer(state, leader, event, now, out)
+    else:
+        _append(state, target, now, out)
+        learners = event.add_learners if event.blocking else {}
+        leader.changes.append(PendingChange(event.ticket, learners, now + event.wait_ms))
+        on_progress(state, now, out)
+        expire(state, now, out)
+
+
+def _wait_or_answer(
+    state: RaftState, leader: LeaderState, event: MembershipChangeRequested, now: Millis, out: Outbox
+) -> None:
+    """The members are as wanted; a learner may still have to catch up."""
+    if event.blocking and event.add_learners and not _caught_up(state, leader, event.add_learners):
+        leader.changes.append(PendingChange(event.ticket, event.add_learners, now + event.wait_ms))
+        return
+    out.respond(event.ticket, TriggerOutcome(False, True, f"{state.membership} already", _effective(state)))
+
+
+def _why_not(state: RaftState, leader: LeaderState, now: Millis) -> Refusal | None:
+    me = state.me.node_id
+    if leader.transfer is not None:
+        detail = f"leadership is being transferred to node {leader.transfer.to.node_id}"
+        return Refusal(RefusalCode.TRANSFER_IN_PROGRESS, detail, me)
+    if state.committed < leader.first_index:
+        detail = f"the first entry of term {state.term} is not committed yet"
+        return Refusal(RefusalCode.CHANGE_IN_PROGRESS, detail, me, hint="try again in a moment")
+    if state.membership.is_joint or state.effective.log_id.index > state.committed:
+        detail = f"the change to {state.membership} ({state.effective.log_id}) is not finished"
+        return Refusal(RefusalCode.CHANGE_IN_PROGRESS, detail, me, hint="wait until it is committed")
+    if not has_quorum_contact(state, leader, now):
+        return Refusal(
+            RefusalCode.NO_QUORUM, f"no quorum answered node {me} for {quorum_silence(state, leader, now):.0f} ms"
+        )
+    return None
+
+
+def _plan(state: RaftState, event: MembershipChangeRequested) -> Membership | Refusal | None:
+    """Return the configuration to append first: joint when voters change. None: nothing is asked for."""
+    now = state.membership
+    learners, nodes = dict(now.learners), dict(now.nodes)
+    for peer, address in event.add_learners.items():
+        nodes[peer.node_id] = address
+        if not now.is_voter(peer):
+            learners[peer.node_id] = peer.incarnation
+    voters = dict(now.configs[-1])
+    if event.voters is not None:
+        wanted = _voter_set(state, event.voters, learners)
+        if isinstance(wanted, Refusal):
+            return wanted
+        for removed in voters.keys() - wanted.keys():
+            if event.retain:
+                learners[removed] = voters[removed]
+        voters = wanted
+    for node_id in event.remove_learners:
+        if node_id not in learners:
+            return _not_found(state, node_id, "a learner")
+        del learners[node_id]
+    learners = {node_id: life for node_id, life in learners.items() if voters.get(node_id) != life}
+    configs = (voters,) if voters == now.configs[-1] else (now.configs[-1], voters)
+    return _membership(configs, learners, nodes)
+
+
+def _voter_set(state: RaftState, wanted: frozenset[NodeId], learners: VoterSet) -> VoterSet | Refusal:
+    """Return the wanted voters with their lives: a learner's life where the node is one, else the present voter's."""
+    if not wanted:
+        return Refusal(RefusalCode.EMPTY_MEMBERSHIP, "a cluster needs at least one voter", state.me.node_id)
+    voters = state.membership.configs[-1]
+    result: VoterSet = {}
+    for node_id in sorted(wanted):
+        life = learners.get(node_id) or voters.get(node_id)
+        if life is None:
+            refusal = _not_found(state, node_id, "a learner or voter")
+            return Refusal(RefusalCode.LEARNER_NOT_FOUND, refusal.detail, refusal.leader, hint="add it as a learner first")
+        result[node_id] = life
+    return result
+
+
+def _not_found(state: RaftState, node_id: NodeId, what: str) -> Refusal:
+    return Refusal(RefusalCode.NODE_NOT_FOUND, f"node {node_id} is not {what} of {state.membership}", state.me.node_id)
+
+
+def _membership(configs: tuple[VoterSet, ...], learners: VoterSet, nodes: dict[NodeId, NodeAddress]) -> Membership:
+    """Return a membership that keeps the addresses of its members only."""
+    named = {node_id for config in configs for node_id in config} | learners.keys()
+    return Membership(configs, learners, {node_id: nodes[node_id] for node_id in sorted(named)})
+
+
+def _append(state: RaftState, membership: Membership, now: Millis, out: Outbox) -> None:
+    append_as_leader(state, [(EntryKind.MEMBERSHIP, encode_membership(membership))], now, out)
+    out.report("membership_proposed", f"{state.effective.log_id} {membership}")
+
+
+# -- going on ----------------------------------------------------------------------------------------------------------
+
+
+def on_progress(state: RaftState, now: Millis, out: Outbox) -> None:
+    """Something was committed or acknowledged: leave a joint configuration, answer who waits, let lives in."""
+    leader = state.leader
+    if leader is None or state.effective.log_id.index > state.committed or state.committed < leader.first_index:
+        return
+    membership = state.membership
+    if membership.is_joint:
+        _append(state, _membership(membership.configs[-1:], membership.learners, membership.nodes), now, out)
+        return
+    if leader.changes:
+        _answer(state, leader, out)
+    if state.is_voter:
+        _let_in(state, leader, now, out)
+    else:
+        _leave(state, leader, out)
+
+
+def _answer(state: RaftState, leader: LeaderState, out: Outbox) -> None:
+    waiting = []
+    for change in leader.changes:
+        if _caught_up(state, leader, change.learners):
+            out.respond(change.ticket, TriggerOutcome(True, True, f"{state.membership}", _effective(state)))
+        else:
+            waiting.append(change)
+    leader.changes = waiting
+
+
+def _caught_up(state: RaftState, leader: LeaderState, learners: dict[PeerId, NodeAddress]) -> bool:
+    """Line rate: replication flows and the rest is small (openraft `replication_lag_threshold`)."""
+    return all(
+        progress is None or is_at_line_rate(state, progress) for progress in (leader.progress.get(peer) for peer in learners)
+    )
+
+
+def is_at_line_rate(state: RaftState, progress: Progress) -> bool:
+    """Return whether a target has the newest configuration and little of the rest is missing."""
+    lag = state.log.last.index - progress.matching
+    known = progress.matching >= state.effective.log_id.index
+    return progress.mode is Mode.REPLICATE and known and lag <= state.config.replication_lag_threshold
+
+
+def expire(state: RaftState, now: Millis, out: Outbox) -> None:
+    """Tell those whose wait is over that the change goes on."""
+    leader = state.leader
+    if leader is None:
+        return
+    for change in [change for change in leader.changes if now >= change.deadline]:
+        leader.changes.remove(change)
+        lags = {
+            str(peer.node_id): state.log.last.index - leader.progress[peer].matching
+            for peer in change.learners
+            if peer in leader.progress
+        }
+        detail = f"the change to {state.membership} goes on" + (f"; behind by {lags}" if lags else "")
+        out.respond(change.ticket, TriggerOutcome(True, False, detail, _effective(state)))
+
+
+def _effective(state: RaftState) -> dict[str, object]:
+    membership = state.membership
+    return {
+        "voters": membership.voter_ids(),
+        "learners": sorted(membership.learners),
+        "log_id": state.effective.log_id,
+        "joint": membership.is_joint,
+    }
+
+
+# -- leaving -----------------------------------------------------------------------------------------------------------
+
+
+def _leave(state: RaftState, leader: LeaderState, out: Outbox) -> None:
+    """This leader is no voter any more, and that is committed: the best voter is asked to take over."""
+    ready = [
+        progress
+        for progress in leader.progress.values()
+        if state.membership.is_voter(progress.peer) and progress.matching == state.log.last.index
+    ]
+    if not ready:
+        return  # tried again with the next answer
+    best = min(ready, key=lambda progress: progress.peer)
+    out.push(SendMessage(best.peer, TransferRequest(leader.vote, state.log.last)))
+    step_down(state, f"node {state.me.node_id} was removed; node {best.peer.node_id} is asked to lead", out)
+
+
+# -- a node that came back blank -----------------------------------------------------------------------------------------
+
+
+def _let_in(state: RaftState, leader: LeaderState, now: Millis, out: Outbox) -> None:
+    """Bring the new life of a node one step further: learner (if the leader was armed), then the joint change.
+
+    That a return is under way is seen in the configuration itself, so any later leader finishes it.
+    """
+    membership = state.membership
+    for node_id, life in sorted(membership.learners.items()):
+        target = leader.progress.get(PeerId(node_id, life))
+        if node_id in membership.configs[-1] and target is not None and is_at_line_rate(state, target):
+            learners = {other: its for other, its in membership.learners.items() if other != node_id}
+            voters = membership.configs[-1] | {node_id: life}
+            _append(state, _membership((membership.configs[-1], voters), learners, membership.nodes), now, out)
+            return
+    for progress in leader.progress.values():
+        if progress.replaced_by and progress.is_armed(now) and _why_not(state, leader, now) is None:
+            node_id, life = progress.peer.node_id, Incarnation(progress.replaced_by)
+            if membership.learners.get(node_id) != life:
+                _use_permission(leader, node_id)
+                out.report("revert_allowed", f"node {node_id} is let in as incarnation {life[:8]}", node_id)
+                _append(
+                    state, _membership(membership.configs, membership.learners | {node_id: life}, membership.nodes), now, out
+                )
+                return
+
+
+def _use_permission(leader: LeaderState, node_id: NodeId) -> None:
+    for progress in leader.progress.values():
+        if progress.peer.node_id == node_id:
+            progress.armed_until = None

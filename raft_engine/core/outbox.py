@@ -1,0 +1,29 @@
+"""The commands that the event in hand asks for, in order."""
+
+from __future__ import annotations
+
+from raft_engine.core.commands import Command, Report, Respond
+from raft_engine.types.ids import NodeId, Ticket
+from raft_engine.types.outcomes import Outcome
+
+
+class Outbox:
+    """Collects commands; the Engine takes them when the event is done."""
+
+    __slots__ = ("commands",)
+
+    def __init__(self) -> None:
+        self.commands: list[Command] = []
+
+    def push(self, command: Command) -> None:
+        self.commands.append(command)
+
+    def respond(self, ticket: Ticket, outcome: Outcome) -> None:
+        self.commands.append(Respond(ticket, outcome))
+
+    def report(self, event: str, detail: str, node: NodeId | None = None, *, warning: bool = False) -> None:
+        self.commands.append(Report(event, detail, node, warning))
+
+    def take(self) -> list[Command]:
+        commands, self.commands = self.commands, []
+        return commands

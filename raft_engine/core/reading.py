@@ -1,0 +1,141 @@
+"""From which index on a read is linearizable.
+
+Rules:
+1. A leader serves no read before an entry of its own term is committed.
+2. Read index: the commit index at the request, once a quorum has answered a heartbeat sent after the request.
+3. Lease: the commit index at once, while a quorum's answers are younger than the shortest election timeout less what clocks
+   may drift apart; not while leadership is being handed over.
+4. A follower asks its leader for the index and waits until it has applied it.
+5. A recovering node serves no read.
+Reads share rounds: those that come while one is under way wait for the next.
+Source: dissertation 6.4; openraft `raft/linearizable_read/`; etcd `read_only.go`.
+"""
+
+from __future__ import annotations
+
+from raft_engine.core.commands import SendMessage
+from raft_engine.core.committing import serve_reads
+from raft_engine.core.events import ReadRequested
+from raft_engine.core.leader import LeaderState, PendingRead
+from raft_engine.core.outbox import Outbox
+from raft_engine.core.quorum import highest_agreed
+from raft_engine.core.replication import quorum_acked_at, start_round
+from raft_engine.core.state import RaftState, ReadWaiter
+from raft_engine.types.ids import NOBODY, LogIndex, Millis, PeerId
+from raft_engine.types.messages import ReadIndexRequest, ReadIndexResponse
+from raft_engine.types.outcomes import Refusal, RefusalCode
+
+CLOCK_DRIFT = 0.1
+"""Two clocks may run apart by this share: far beyond any oscillator, and what etcd's users are told to expect of VMs."""
+
+
+def on_read_requested(state: RaftState, event: ReadRequested, now: Millis, out: Outbox) -> None:
+    """A caller here wants to read."""
+    if state.recovery is not None:
+        detail = f"node {state.me.node_id} is recovering until its log holds {state.recovery.until}"
+        out.respond(event.ticket, Refusal(RefusalCode.RECOVERING, detail, state.known_leader, hint="ask another node"))
+        return
+    leader = state.leader
+    if leader is None and (event.lease or state.known_leader is None):
+        out.respond(event.ticket, state.refuse_not_leader())
+        return
+    state.last_read_id += 1
+    number = state.last_read_id
+    state.read_waiters[number] = ReadWaiter(event.ticket, 0, now + event.wait_ms, now)
+    if leader is None:
+        _ask_leader(state, number, out)
+    elif event.lease and _lease_read_allowed(state, leader, now):
+        _answer(state, number, None, state.committed, out)
+    else:
+        _wait_for_round(state, leader, number, None, now, out)
+
+
+def _ask_leader(state: RaftState, number: int, out: Outbox) -> None:
+    for peer in state.membership.members():
+        if peer.node_id == state.known_leader:
+            out.push(SendMessage(peer, ReadIndexRequest(number)))
+
+
+def on_read_index_request(state: RaftState, sender: PeerId, request: ReadIndexRequest, now: Millis, out: Outbox) -> None:
+    """A follower wants to read."""
+    if state.leader is None:
+        out.push(SendMessage(sender, ReadIndexResponse(request.request_id, LogIndex(0), state.known_leader or NOBODY)))
+        return
+    _wait_for_round(state, state.leader, request.request_id, sender, now, out)
+
+
+def on_read_index_response(state: RaftState, response: ReadIndexResponse, out: Outbox) -> None:
+    """The leader has said from which index on."""
+    read = state.read_waiters.get(response.request_id)
+    if read is None or read.index:
+        return
+    if response.index == 0:
+        del state.read_waiters[response.request_id]
+        out.respond(read.ticket, state.refuse_not_leader())
+        return
+    read.index = response.index
+    serve_reads(state, out)
+
+
+def _lease_read_allowed(state: RaftState, leader: LeaderState, now: Millis) -> bool:
+    if leader.transfer is not None or state.committed < leader.first_index:
+        return False
+    return now < quorum_acked_at(state, leader, now) + state.config.election_timeout_min_ms * (1 - CLOCK_DRIFT)
+
+
+def _wait_for_round(
+    state: RaftState, leader: LeaderState, number: int, requester: PeerId | None, now: Millis, out: Outbox
+) -> None:
+    leader.waiting_reads.append((number, requester))
+    confirm(state, now, out)
+
+
+def confirm(state: RaftState, now: Millis, out: Outbox) -> None:
+    """Serve the reads whose round a quorum has answered; begin the next round when some wait for one."""
+    leader = state.leader
+    if leader is None or not (leader.reads or leader.waiting_reads):
+        return
+    if leader.reads:
+        confirmed = _confirmed_round(state, leader)
+        while leader.reads and leader.reads[0].round <= confirmed:
+            read = leader.reads.pop(0)
+            _answer(state, read.number, read.requester, read.index, out)
+    if leader.waiting_reads and not leader.reads and state.committed >= leader.first_index:
+        round_ = start_round(state, leader, now, out)
+        index = state.committed
+        leader.reads = [PendingRead(number, peer, round_, index) for number, peer in leader.waiting_reads]
+        leader.waiting_reads = []
+        if _confirmed_round(state, leader) >= round_:  # a single voter is its own quorum
+            confirm(state, now, out)
+
+
+def _confirmed_round(state: RaftState, leader: LeaderState) -> int:
+    def answered(peer: PeerId) -> float:
+        if peer == state.me:
+            return leader.round
+        progress = leader.progress.get(peer)
+        return progress.acked_round if progress is not None and progress.counts else 0
+
+    return int(highest_agreed(state.membership.configs, answered))
+
+
+def _answer(state: RaftState, number: int, requester: PeerId | None, index: int, out: Outbox) -> None:
+    if requester is not None:
+        out.push(SendMessage(requester, ReadIndexResponse(number, LogIndex(index), state.me.node_id)))
+        return
+    read = state.read_waiters.get(number)
+    if read is not None:
+        read.index = index
+        serve_reads(state, out)
+
+
+def expire(state: RaftState, now: Millis, out: Outbox) -> None:
+    """Tell those whose wait is over, and ask the leader again where the question or the answer may be lost."""
+    for number, read in state.read_waiters.items():
+        if state.leader is None and not read.index and now >= read.asked_at + state.config.election_timeout_min_ms:
+            read.asked_at = now
+            _ask_leader(state, number, out)
+    for number in [number for number, read in state.read_waiters.items() if now >= read.deadline]:
+        read = state.read_waiters.pop(number)
+        detail = f"index {read.index} is not applied yet" if read.index else "no quorum has confirmed the leader"
+        out.respond(read.ticket, Refusal(RefusalCode.TIMED_OUT, f"the read was not served in time: {detail}"))

@@ -1,0 +1,136 @@
+"""What a node's vote allows: the only writer of `state.vote`.
+
+Rules:
+1. A vote never falls, and is durable before anybody hears of it.
+2. In one term a node grants one candidate; a leader of the term overrides the grant.
+3. Whoever heard from a leader within the shortest election timeout grants nobody, unless that leader asked for the election.
+4. A candidate whose log ends before one's own is refused.
+5. A blank node grants nobody: it may be a wiped voter that has forgotten what it promised.
+A refused request changes nothing here, whatever its term: a node that cannot win must not depose a leader that works.
+Source: Raft paper 5.2, 5.4.1; dissertation 4.2.3, 9.6; openraft `engine/handler/vote_handler/`.
+"""
+
+from __future__ import annotations
+
+from raft_engine.core.commands import SaveHardState, SendMessage
+from raft_engine.core.outbox import Outbox
+from raft_engine.core.state import RaftState, VoteFlushed
+from raft_engine.types.ids import NOBODY, LogIndex, Millis, PeerId, Term
+from raft_engine.types.messages import ReadIndexResponse, VoteRequest
+from raft_engine.types.outcomes import Refusal, RefusalCode
+from raft_engine.types.vote import Vote
+
+
+def save(state: RaftState, vote: Vote, out: Outbox) -> None:
+    """Adopt `vote` and hand it to the disk."""
+    assert vote.term >= state.vote.term
+    state.vote = vote
+    out.push(SaveHardState(state.next_io(), state.hard_state()))
+    state.when_flushed(VoteFlushed(vote))
+
+
+def adopt_higher_term(state: RaftState, term: Term, out: Outbox) -> None:
+    """Somebody is in a later term: follow it there, having voted for nobody."""
+    if term > state.term:
+        step_down(state, f"term {term} was seen", out)
+        save(state, Vote(term, NOBODY, committed=False), out)
+        state.known_leader = None
+
+
+def adopt_leader(state: RaftState, vote: Vote, now: Millis, out: Outbox) -> None:
+    """A leader elected with `vote` speaks: follow it and renew its lease."""
+    assert vote.term >= state.term
+    leader = vote.node_id
+    if state.vote.term < vote.term or state.vote.node_id != leader or not state.vote.committed:
+        step_down(state, f"node {leader} leads term {vote.term}", out)
+        committed = Vote(vote.term, leader, committed=True)
+        if vote.term > state.flushed_vote.term or state.vote.term < vote.term:
+            save(state, committed, out)
+        else:
+            # The term is durable already. Who leads it need not be: a leader exists, so no other can be elected in it.
+            state.vote = committed
+    if state.known_leader != leader:
+        state.known_leader = leader
+        fail_reads(state, out)
+        out.report("leader_changed", f"node {leader} leads term {vote.term}", leader)
+    state.leader_heard_at = now
+    state.seen_greater_log = False
+    state.election_deadline = now + state.election_timeout()
+
+
+def step_down(state: RaftState, why: str, out: Outbox) -> None:
+    """Stop leading or campaigning. Writes that are in the log stay open: a later leader may commit them."""
+    drop_candidacy(state, RefusalCode.ELECTION_LOST, why, out)
+    leader = state.leader
+    if leader is None:
+        return
+    state.leader = None
+    if state.known_leader == state.me.node_id:
+        state.known_leader = None
+    lost = Refusal(RefusalCode.LEADERSHIP_LOST, f"node {state.me.node_id} stopped leading: {why}")
+    for heartbeat in leader.heartbeats:
+        out.respond(heartbeat.ticket, lost)
+    for barrier in leader.barriers:
+        out.respond(barrier.ticket, lost)
+    for change in leader.changes:
+        hint = "look at the membership before you retry"
+        out.respond(change.ticket, Refusal(RefusalCode.OUTCOME_UNKNOWN, lost.detail, state.known_leader, hint))
+    for number, requester in [*((read.number, read.requester) for read in leader.reads), *leader.waiting_reads]:
+        if requester is not None:
+            out.push(SendMessage(requester, ReadIndexResponse(number, LogIndex(0), NOBODY)))
+    fail_reads(state, out)
+    for write in leader.held_writes:
+        out.respond(write.ticket, state.refuse_not_leader())
+    out.report("stepped_down", why, state.me.node_id, warning=True)
+
+
+def fail_reads(state: RaftState, out: Outbox) -> None:
+    """The leader that was to confirm these reads is no longer it."""
+    for number in [number for number, read in state.read_waiters.items() if not read.index]:
+        out.respond(state.read_waiters.pop(number).ticket, state.refuse_not_leader())
+
+
+def drop_candidacy(state: RaftState, code: RefusalCode, why: str, out: Outbox) -> None:
+    """End a running election without a win; whoever asked for it is told."""
+    candidate, state.candidate = state.candidate, None
+    waiter = state.elect_waiter
+    if candidate is not None and waiter is not None:
+        state.elect_waiter = None
+        code = RefusalCode.PRE_VOTE_REFUSED if candidate.pre_vote else code
+        refused = "; ".join(f"{peer.node_id}: {reason}" for peer, reason in sorted(candidate.refused.items()))
+        granted = sorted(peer.node_id for peer in candidate.granted)
+        detail = f"{why} (granted by {granted or 'nobody'}{', refused by ' + refused if refused else ''})"
+        out.respond(waiter.ticket, Refusal(code, detail, state.known_leader))
+
+
+def lease_holds(state: RaftState, now: Millis) -> bool:
+    """Return whether this node heard from its leader within the shortest election timeout."""
+    heard = state.leader_heard_at
+    return state.known_leader is not None and heard is not None and now < heard + state.config.election_timeout_min_ms
+
+
+def why_not_grant(state: RaftState, sender: PeerId, request: VoteRequest, now: Millis) -> str:
+    """Return in one word why `request` is refused, or nothing. One rule for votes and pre-votes.
+
+    `mute`: this node is blank; `term`: the request is old; `vote`: somebody else has the vote of that term; `lease`: a
+    leader lives; `log`: the candidate lacks entries.
+    """
+    if state.is_blank or state.shut_down:
+        return "mute"
+    if request.term < state.term:
+        return "term"
+    if request.term == state.term:
+        if request.pre_vote or state.vote.committed or state.vote.node_id not in {NOBODY, sender.node_id}:
+            return "vote"
+    elif _leader_lives(state, sender, now) and not request.leadership_transfer:
+        return "lease"
+    if request.last_log_id < state.log.last:
+        return "log"
+    return ""
+
+
+def _leader_lives(state: RaftState, sender: PeerId, now: Millis) -> bool:
+    """A leader that campaigns itself has lost its office, so its own lease does not stand in its way."""
+    if state.known_leader == sender.node_id:
+        return False
+    return state.leader is not None or lease_holds(state, now)

@@ -1,0 +1,245 @@
+"""From which index on a read is linearizable."""
+
+from __future__ import annotations
+
+from raft_engine.core.commands import Respond, SendMessage
+from raft_engine.core.events import MessageReceived, PeerReplaced, ReadRequested, TransferLeaderRequested
+from raft_engine.types.hard_state import Recovery
+from raft_engine.types.ids import Incarnation
+from raft_engine.types.membership import Membership
+from raft_engine.types.messages import AppendRequest, ReadIndexRequest, ReadIndexResponse
+from raft_engine.types.outcomes import ReadOutcome, RefusalCode
+from tests.core.builder import Node, append, at, elected, leader, leads, members, outcomes, peer, sent
+
+
+def read(node: Node, *, lease: bool = False, wait_ms: float = 1000.0):
+    return node.do(ReadRequested(node.ticket(), lease, wait_ms))
+
+
+def rounds(commands) -> list[int]:
+    return sorted({message.round for message in sent(commands) if isinstance(message, AppendRequest)})
+
+
+def follower() -> Node:
+    """Node 1 follows node 2; everything up to 3 is applied here."""
+    node = Node(log=[3, 3], hard=leads(3), applied=at(3, 3))
+    node.hear(2, append(leads(3), at(3, 3), committed=3))
+    return node
+
+
+# -- rule 1: not before an own entry is committed ------------------------------------------------------------------------------
+
+
+def test_a_new_leader_serves_no_read_before_an_entry_of_its_term_is_committed():
+    node = elected()
+    assert [] == read(node)
+    node.flush()
+    assert [] == outcomes(node.accept(2, 1))
+
+
+def test_a_new_leader_serves_no_lease_read_either():
+    node = elected()
+    node.accept(2, 1)
+    assert [] == read(node, lease=True)
+
+
+def test_reads_that_waited_for_the_first_commit_are_confirmed_by_a_round_after_it():
+    node = elected()
+    node.flush()
+    read(node)
+    commands = node.accept(2, 2)
+    assert ([2], []) == (rounds(commands), outcomes(commands))
+    node.accept(2, 2)
+    assert [ReadOutcome(2)] == outcomes(node.applied(at(1, 2, node=1), 2))
+
+
+# -- rule 2: read index -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_read_begins_a_round():
+    assert [2] == rounds(read(leader()))
+
+
+def test_a_read_is_served_when_a_quorum_has_answered_its_round():
+    node = leader()
+    read(node)
+    assert [Respond(2, ReadOutcome(2))] == node.accept(2, 2)
+
+
+def test_an_answer_to_an_earlier_round_serves_nothing():
+    node = leader()
+    read(node)
+    assert [] == node.accept(2, 2, round_=1)
+
+
+def test_two_of_five_are_not_a_quorum():
+    node = leader(5)
+    read(node)
+    assert [] == outcomes(node.accept(2, 2))
+    assert [ReadOutcome(2)] == outcomes(node.accept(3, 2))
+
+
+def test_reads_that_come_during_a_round_wait_for_the_next():
+    node = leader()
+    read(node)
+    assert [] == read(node)
+    commands = node.accept(2, 2)
+    assert ([ReadOutcome(2)], [3]) == (outcomes(commands), rounds(commands))
+
+
+def test_a_learners_answer_does_not_confirm_the_leader():
+    node = leader(membership=members(1, 2, 3, learners=[4]))
+    read(node)
+    assert [] == outcomes(node.accept(4, 2))
+    assert [ReadOutcome(2)] == outcomes(node.accept(2, 2))
+
+
+def test_a_fenced_nodes_answer_does_not_confirm_the_leader():
+    node = leader()
+    node.do(PeerReplaced(peer(3), Incarnation("f" * 32)))
+    read(node)
+    assert [] == outcomes(node.accept(3, 2))
+
+
+def test_a_single_voter_serves_at_once():
+    node = leader(voters=1)
+    node.tick()
+    node.flush()
+    node.applied(node.state.log.last, node.state.log.last.index - node.state.applied.index)
+    assert [2] == [outcome.index for outcome in outcomes(read(node))]
+
+
+def test_a_joint_configuration_confirms_with_both_quorums():
+    both = Membership(members(1, 2, 3).configs + members(1, 4, 5).configs, {}, members(1, 2, 3, 4, 5).nodes)
+    node = leader(5, membership=both)
+    node.state.memberships = node.state.memberships[:1]
+    read(node)
+    assert [] == outcomes(node.accept(2, 2))
+
+
+# -- rule 3: lease -----------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_lease_read_is_served_at_once():
+    assert [Respond(2, ReadOutcome(2))] == read(leader(), lease=True)
+
+
+def test_the_lease_ends_before_the_shortest_timeout_less_the_drift_of_clocks():
+    node = leader()
+    node.now += 134
+    assert [ReadOutcome(2)] == outcomes(read(node, lease=True))
+    node.now += 1
+    assert [] == outcomes(read(node, lease=True))
+
+
+def test_a_read_beyond_the_lease_is_confirmed_by_a_round():
+    node = leader()
+    node.now += 140
+    assert [2] == rounds(read(node, lease=True))
+    assert [ReadOutcome(2)] == outcomes(node.accept(2, 2))
+
+
+def test_the_lease_begins_when_the_answered_round_was_sent_not_when_it_was_answered():
+    node = leader()
+    node.now += 100
+    node.accept(2, 2, round_=1)
+    node.accept(3, 2, round_=1)
+    node.now += 40
+    assert [] == outcomes(read(node, lease=True))
+
+
+def test_no_lease_read_while_leadership_is_handed_over():
+    node = leader()
+    node.do(TransferLeaderRequested(node.ticket(), 2, 1000.0))
+    assert [] == outcomes(read(node, lease=True))
+
+
+# -- rule 4: followers -------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_follower_asks_its_leader():
+    assert [SendMessage(peer(2), ReadIndexRequest(1))] == read(follower())
+
+
+def test_a_follower_serves_what_it_has_applied():
+    node = follower()
+    read(node)
+    assert [ReadOutcome(3)] == outcomes(node.hear(2, ReadIndexResponse(1, 3, 2)))
+
+
+def test_a_follower_waits_until_it_has_applied_the_index():
+    node = follower()
+    read(node)
+    assert [] == node.hear(2, ReadIndexResponse(1, 4, 2))
+
+
+def test_an_answer_comes_once():
+    node = follower()
+    read(node)
+    node.hear(2, ReadIndexResponse(1, 3, 2))
+    assert [] == node.hear(2, ReadIndexResponse(1, 3, 2))
+
+
+def test_a_leader_answers_a_followers_question_when_a_round_has_confirmed_it():
+    node = leader()
+    assert [] == [message for message in sent(node.hear(2, ReadIndexRequest(9))) if isinstance(message, ReadIndexResponse)]
+    assert [ReadIndexResponse(9, 2, 1)] == sent(node.accept(3, 2), 2)
+
+
+def test_who_does_not_lead_says_whom_to_ask():
+    assert [SendMessage(peer(3), ReadIndexResponse(9, 0, 2))] == follower().hear(3, ReadIndexRequest(9))
+
+
+def test_a_follower_whose_leader_does_not_lead_any_more_refuses():
+    node = follower()
+    read(node)
+    (refusal,) = outcomes(node.hear(2, ReadIndexResponse(1, 0, 3)))
+    assert RefusalCode.NOT_LEADER is refusal.code
+
+
+def test_a_lost_question_is_asked_again():
+    node = follower()
+    read(node)
+    node.hear(2, append(leads(3), at(3, 3), committed=3))
+    assert [ReadIndexRequest(1)] == [m for m in sent(node.tick(149) + node.tick(1)) if isinstance(m, ReadIndexRequest)]
+
+
+def test_a_follower_without_a_leader_refuses():
+    (refusal,) = outcomes(read(Node()))
+    assert RefusalCode.NO_LEADER is refusal.code
+
+
+def test_a_follower_has_no_lease():
+    (refusal,) = outcomes(read(follower(), lease=True))
+    assert (RefusalCode.NOT_LEADER, 2) == (refusal.code, refusal.leader)
+
+
+# -- rule 5, and the end of a wait -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_recovering_node_serves_no_read():
+    node = Node(hard=leads(3), recovery=Recovery(at(3, 9), "wiped"))
+    node.hear(2, append(leads(3), at(0, 1)))
+    (refusal,) = outcomes(read(node))
+    assert RefusalCode.RECOVERING is refusal.code
+
+
+def test_a_read_that_nobody_confirms_ends_with_its_time():
+    node = leader()
+    read(node, wait_ms=200)
+    (refusal,) = outcomes(node.tick(200))
+    assert (RefusalCode.TIMED_OUT, True) == (refusal.code, "no quorum has confirmed" in refusal.detail)
+
+
+def test_a_deposed_leader_refuses_the_reads_that_wait():
+    node = leader()
+    read(node)
+    (refusal,) = outcomes(node.hear(2, append(leads(2), at(1, 2, node=1))))[:1]
+    assert RefusalCode.NO_LEADER is refusal.code
+
+
+def test_a_deposed_leader_tells_the_followers_that_wait():
+    node = leader()
+    node.hear(3, ReadIndexRequest(9))
+    commands = node.handle(MessageReceived(peer(2), append(leads(2), at(1, 2, node=1))))
+    assert ReadIndexResponse(9, 0, 0) in sent(commands, 3)
