@@ -1,0 +1,1 @@
+"""Memory that survives: log, hard state, snapshots, identity."""

@@ -1,0 +1,172 @@
+"""Who this data directory belongs to, and how far its node has come.
+
+The incarnation is drawn once, when the directory is created, and never derived from anything: a wiped node must not be able
+to draw its old one again. The boot counter rises with every start, durably, so that a directory restored from an older copy
+can be told from the one that ran last.
+Source: rejoin_safety (incarnation, boot counter, first start of a cluster).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import stat
+import zlib
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from raft_engine.errors import Damaged, DirectoryLocked, NewerFormat, WrongDirectory
+from raft_engine.storage.files import Files
+from raft_engine.types.bootstrap import BirthState
+from raft_engine.types.ids import Incarnation, NodeId
+from raft_engine.types.membership import EMPTY_MEMBERSHIP, Membership
+
+FILE_NAME: Final = "identity.json"
+LOCK_NAME: Final = "lock"
+FORMAT: Final = 1
+_INCARNATION_BYTES: Final = 16
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """`membership` is the cluster's first configuration, known from the preparation on; `cluster_id` too.
+
+    `log_created`: entries may have been acknowledged, so a missing log is a loss.
+    """
+
+    cluster: str
+    node_id: NodeId
+    incarnation: Incarnation
+    boot_count: int = 0
+    cluster_id: str = ""
+    birth: BirthState = BirthState.BLANK
+    membership: Membership = EMPTY_MEMBERSHIP
+    log_created: bool = False
+
+
+class _IdentityFile(msgspec.Struct, frozen=True):
+    """`checksum` is the CRC-32 of the identity's bytes as they stand in the file."""
+
+    format: int
+    checksum: str
+    identity: msgspec.Raw
+
+
+def load_identity(directory: Path, files: Files) -> Identity | None:
+    """Return the identity in `directory`, or None if it has none.
+
+    Raises: Damaged, NewerFormat, OSError.
+    """
+    path = directory / FILE_NAME
+    try:
+        data = files.read_whole(path)
+    except FileNotFoundError:
+        return None
+    return decode_identity(data, str(path))
+
+
+def decode_identity(data: bytes, path: str) -> Identity:
+    """Return the identity in a file's bytes.
+
+    Raises: Damaged, NewerFormat.
+    """
+    hint = "restore it from the copy of another time only if you know that nothing was acknowledged since"
+    try:
+        outer = msgspec.json.decode(data, type=_IdentityFile)
+        if outer.format > FORMAT:
+            raise NewerFormat(f"identity format {outer.format} is newer than this program knows ({FORMAT})", path=path)
+        if outer.checksum != _checksum(bytes(outer.identity)):
+            raise Damaged("checksum of the identity does not match: the file was altered", path=path, hint=hint)
+        return msgspec.json.decode(outer.identity, type=Identity)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise Damaged(f"the identity cannot be read: {error}", path=path, hint=hint) from error
+
+
+def save_identity(directory: Path, identity: Identity, files: Files) -> None:
+    """Replace the identity in `directory`, atomically and durably."""
+    encoded = msgspec.json.encode(identity)
+    outer = _IdentityFile(FORMAT, _checksum(encoded), msgspec.Raw(encoded))
+    files.replace(directory / FILE_NAME, msgspec.json.encode(outer))
+
+
+def open_or_create(directory: Path, cluster: str, node_id: NodeId, files: Files) -> Identity:
+    """Return the identity for this start: created if there is none, its boot counter raised durably.
+
+    Raises: WrongDirectory: it belongs to another cluster or node; Damaged, NewerFormat.
+    """
+    identity = load_identity(directory, files)
+    if identity is None:
+        identity = Identity(cluster, node_id, Incarnation(secrets.token_hex(_INCARNATION_BYTES)))
+    if (identity.cluster, identity.node_id) != (cluster, node_id):
+        raise WrongDirectory(
+            f"this directory belongs to node {identity.node_id} of cluster {identity.cluster!r}, "
+            f"not to node {node_id} of cluster {cluster!r}",
+            path=str(directory),
+            hint="correct data_dir, node_id or cluster in node.toml",
+        )
+    identity = msgspec.structs.replace(identity, boot_count=identity.boot_count + 1)
+    save_identity(directory, identity, files)
+    return identity
+
+
+def prepare_directory(directory: Path, files: Files) -> None:
+    """Create `directory` for its owner alone, or check that it is so.
+
+    Raises: WrongDirectory: not a directory, another owner, or open to others.
+    """
+    if not directory.exists():
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        files.mkdir(directory)
+        files.fsync_dir(directory.parent)
+    status = directory.stat()
+    if not stat.S_ISDIR(status.st_mode):
+        raise WrongDirectory("the data directory is not a directory", path=str(directory), hint="correct data_dir")
+    if status.st_uid != os.geteuid():
+        raise WrongDirectory(
+            f"the data directory belongs to user {status.st_uid}, this process runs as user {os.geteuid()}",
+            path=str(directory),
+            hint=f"run the node as its owner, or chown -R {os.geteuid()} {directory}",
+        )
+    if status.st_mode & 0o077:
+        raise WrongDirectory(
+            f"the data directory is open to others (mode {stat.S_IMODE(status.st_mode):04o})",
+            path=str(directory),
+            hint=f"chmod 700 {directory}",
+        )
+
+
+class DirectoryLock:
+    """Holds a data directory for this process: the kernel drops it with the process, however that ends."""
+
+    def __init__(self, directory: Path, files: Files) -> None:
+        """Take the lock.
+
+        Raises: DirectoryLocked: another process has it; its id is in the message.
+        """
+        self._files = files
+        path = directory / LOCK_NAME
+        self._descriptor = files.open(path, create=True)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            files.cut(self._descriptor, 0)
+            files.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
+        except BlockingIOError as error:
+            holder = files.pread(self._descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
+            files.close(self._descriptor)
+            raise DirectoryLocked(
+                f"process {holder} has this data directory open",
+                path=str(directory),
+                hint="one process per data directory: stop that one, or give this node another data_dir",
+            ) from error
+        except BaseException:
+            files.close(self._descriptor)
+            raise
+
+    def release(self) -> None:
+        self._files.close(self._descriptor)
+
+
+def _checksum(encoded: bytes) -> str:
+    return f"{zlib.crc32(encoded):08x}"

@@ -1,0 +1,55 @@
+"""Which leaders wrote a log, and which memberships stand in it.
+
+Source: openraft `log_id/log_id_list`.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable
+
+import msgspec
+
+from raft_engine.storage.interface import LogRun
+from raft_engine.types.entry import Entry, EntryKind
+from raft_engine.types.ids import LogIndex
+from raft_engine.types.membership import StoredMembership, decode_membership
+
+
+class Outline:
+    """Runs and memberships of the live log up to entry `upto`."""
+
+    def __init__(self, upto: LogIndex) -> None:
+        self.upto = upto
+        self.runs: list[LogRun] = []
+        self.memberships: list[StoredMembership] = []
+
+    def add(self, entry: Entry) -> None:
+        memberships = []
+        if entry.kind == EntryKind.MEMBERSHIP:
+            memberships.append(StoredMembership(entry.log_id, decode_membership(entry.data)))
+        self.add_scanned([LogRun(entry.index, entry.term, entry.node_id)], memberships, entry.index)
+
+    def add_scanned(self, runs: Iterable[LogRun], memberships: Iterable[StoredMembership], upto: LogIndex) -> None:
+        """Add what is known of entries up to `upto`; a leader that goes on is one run."""
+        for run in runs:
+            if not self.runs or (self.runs[-1].term, self.runs[-1].node_id) != (run.term, run.node_id):
+                self.runs.append(run)
+        self.memberships += memberships
+        self.upto = upto
+
+    def forget_after(self, after: LogIndex) -> None:
+        self.runs = [run for run in self.runs if run.first_index <= after]
+        self.memberships = [stored for stored in self.memberships if stored.log_id.index <= after]
+        self.upto = min(self.upto, after)
+
+    def forget_upto(self, upto: LogIndex) -> None:
+        """Forget what is purged; the run that goes on begins behind it."""
+        if self.upto <= upto:
+            self.runs, self.memberships, self.upto = [], [], upto
+            return
+        current = bisect_right(self.runs, upto + 1, key=lambda run: run.first_index) - 1
+        if current >= 0:
+            begun = msgspec.structs.replace(self.runs[current], first_index=LogIndex(upto + 1))
+            self.runs = [begun, *self.runs[current + 1 :]]
+        self.memberships = [stored for stored in self.memberships if stored.log_id.index > upto]

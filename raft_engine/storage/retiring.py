@@ -1,0 +1,216 @@
+"""Moving a node's data aside with its vote kept, and bringing it back.
+
+A wipe says durably what it is going to do (`wipe.json`), then: the recovery marker goes beside the kept vote, log, snapshots
+and state machine are moved to `retired-<time>/`, a fresh log begins, and `wipe.json` moves to the retired data, where it
+tells an undo what to put back. Whenever it is interrupted, the next start finishes it. The undo works the same way.
+The marker comes first: from then on the node does not campaign, whatever is left of its log.
+Source: rejoin_safety, way A, step 5 and the rules for undoing it.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+from typing import Final, TypeVar
+
+import msgspec
+
+from raft_engine.errors import Damaged, StorageError
+from raft_engine.storage.files import Files, storage_failed
+from raft_engine.storage.hard_state import REASON_CHARACTERS_MAX, HardStateFile
+from raft_engine.storage.segment_log import LOG_DIRECTORY, SegmentLog
+from raft_engine.storage.snapshot_files import SNAPSHOT_DIRECTORY
+from raft_engine.types.hard_state import Recovery
+from raft_engine.types.log_id import BEFORE_LOG, LogId
+
+PARTS: Final = (LOG_DIRECTORY, SNAPSHOT_DIRECTORY, "sm")
+"""What a wipe retires: everything that can be had again from the other nodes."""
+RETIRED_PATTERN: Final = re.compile(r"retired-[0-9TZ-]+")
+_T = TypeVar("_T")
+_WIPE_NAME: Final = "wipe.json"
+_RESTORE_NAME: Final = "restore.json"
+
+
+class Wipe(msgspec.Struct, frozen=True):
+    """`before`: the recovery marker that stood beside the vote until then; an undo puts it back."""
+
+    retired: str
+    recovery: Recovery
+    before: Recovery | None
+
+
+class Restore(msgspec.Struct, frozen=True):
+    """`parts`: what the retired directory held; `aside`: where the present data goes."""
+
+    retired: str
+    aside: str
+    parts: tuple[str, ...]
+    recovery: Recovery | None
+
+
+def wipe(path: Path, recover_until: LogId, reason: str, files: Files) -> str:
+    """Retire the data in a closed data directory and return the name of the directory it is in.
+
+    Raises: StorageFailed.
+    """
+    try:
+        plan = _load(path / _WIPE_NAME, Wipe)
+        if plan is None:
+            done = _already_wiped(path, recover_until, files)
+            if done is not None:
+                return done
+        before = _recovery(path, files) if plan is None else plan.before
+        until = max(recover_until, before.until) if before is not None else recover_until
+        recovery = Recovery(until, reason[:REASON_CHARACTERS_MAX])
+        plan = Wipe(_new_name(path) if plan is None else plan.retired, recovery, before)
+        files.replace(path / _WIPE_NAME, msgspec.json.encode(plan))
+        _finish_wipe(path, plan, files)
+    except OSError as error:
+        raise storage_failed(error, "wiping", path) from error
+    return plan.retired
+
+
+def restore(path: Path, name: str, files: Files) -> str:
+    """Bring retired data back into a closed data directory and return where the present data is now.
+
+    Raises: StorageError: no such directory, or something beyond the recovery may have been acknowledged; StorageFailed.
+    """
+    retired = path / name
+    if not RETIRED_PATTERN.fullmatch(name) or retired.is_symlink() or not (retired / LOG_DIRECTORY).is_dir():
+        raise StorageError(f"{name!r} is not a directory with retired data", path=str(path))
+    try:
+        _check_may_be_undone(path, files)
+        origin = _load(retired / _WIPE_NAME, Wipe)
+        parts = tuple(part for part in PARTS if (retired / part).exists())
+        plan = Restore(name, _new_name(path), parts, origin.before if origin is not None else None)
+        files.replace(path / _RESTORE_NAME, msgspec.json.encode(plan))
+        _finish_restore(path, plan, files)
+    except OSError as error:
+        raise storage_failed(error, "restoring retired data", path) from error
+    return plan.aside
+
+
+def finish_interrupted(path: Path, files: Files) -> None:
+    """Finish a wipe or an undo that a crash interrupted.
+
+    Raises: Damaged: its plan cannot be read; StorageFailed.
+    """
+    try:
+        wipe_plan = _load(path / _WIPE_NAME, Wipe)
+        if wipe_plan is not None:
+            _finish_wipe(path, wipe_plan, files)
+        restore_plan = _load(path / _RESTORE_NAME, Restore)
+        if restore_plan is not None:
+            _finish_restore(path, restore_plan, files)
+    except OSError as error:
+        raise storage_failed(error, "finishing an interrupted wipe", path) from error
+
+
+def _finish_wipe(path: Path, plan: Wipe, files: Files) -> None:
+    _save_recovery(path, plan.recovery, files)
+    retired = path / plan.retired
+    _make_directory(retired, files)
+    for part in PARTS:
+        if (path / part).exists() and not (retired / part).exists():
+            files.rename(path / part, retired / part)
+    files.fsync_dir(retired)
+    files.fsync_dir(path)
+    SegmentLog(path, files=files, prepare_ahead=False).close()
+    files.rename(path / _WIPE_NAME, retired / _WIPE_NAME)
+    files.fsync_dir(retired)
+    files.fsync_dir(path)
+
+
+def _finish_restore(path: Path, plan: Restore, files: Files) -> None:
+    retired, aside = path / plan.retired, path / plan.aside
+    if not (aside / _WIPE_NAME).exists():
+        _make_directory(aside, files)
+        present = _recovery(path, files)
+        note = Wipe(plan.aside, present or Recovery(BEFORE_LOG, "undone"), present)
+        files.replace(aside / _WIPE_NAME, msgspec.json.encode(note))
+    for part in PARTS:
+        # While the retired part is still there, or if there never was one, what stands in its place is the present one.
+        comes_back = part in plan.parts
+        is_present = (retired / part).exists() or not comes_back
+        if is_present and (path / part).exists():
+            files.rename(path / part, aside / part)
+        if comes_back and (retired / part).exists():
+            files.rename(retired / part, path / part)
+    for directory in (aside, retired, path):
+        if directory.exists():
+            files.fsync_dir(directory)
+    _save_recovery(path, plan.recovery, files)
+    if (retired / _WIPE_NAME).exists():
+        files.unlink(retired / _WIPE_NAME)
+    if retired.exists() and not any(retired.iterdir()):
+        files.rmdir(retired)
+    files.unlink(path / _RESTORE_NAME)
+    files.fsync_dir(path)
+
+
+def _check_may_be_undone(path: Path, files: Files) -> None:
+    """An undo is safe until the node has acknowledged something beyond the entry its recovery ends with."""
+    log = SegmentLog(path, files=files, prepare_ahead=False)
+    try:
+        recovery = log.hard_state().recovery
+        last = log.state().last
+    finally:
+        log.close()
+    if recovery is None or last.index > recovery.until.index:
+        raise StorageError(
+            f"the node has gone on since it was wiped (its log ends with {last}): what it acknowledged would be lost",
+            path=str(path),
+            hint="only the way forward is left: let it catch up",
+        )
+
+
+def _already_wiped(path: Path, recover_until: LogId, files: Files) -> str | None:
+    """Return where the data is if this very wipe was done and nothing was received since, or None."""
+    for retired in sorted(path.glob("retired-*"), reverse=True):
+        plan = _load(retired / _WIPE_NAME, Wipe)
+        if plan is not None and plan.recovery.until == recover_until and plan.recovery == _recovery(path, files):
+            log = SegmentLog(path, files=files, prepare_ahead=False)
+            is_empty = log.state().last == BEFORE_LOG
+            log.close()
+            return retired.name if is_empty and not any((path / SNAPSHOT_DIRECTORY).glob("*")) else None
+    return None
+
+
+def _recovery(path: Path, files: Files) -> Recovery | None:
+    hard_state = HardStateFile(path, files)
+    hard_state.close()
+    return hard_state.value.recovery
+
+
+def _save_recovery(path: Path, recovery: Recovery | None, files: Files) -> None:
+    hard_state = HardStateFile(path, files)
+    try:
+        hard_state.save(msgspec.structs.replace(hard_state.value, recovery=recovery))
+        hard_state.sync()
+    finally:
+        hard_state.close()
+
+
+def _make_directory(directory: Path, files: Files) -> None:
+    if not directory.exists():
+        files.mkdir(directory)
+        files.fsync_dir(directory.parent)
+
+
+def _new_name(path: Path) -> str:
+    """Return a name for a retired directory that is not taken."""
+    stamp = f"retired-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    names = (stamp if number == 1 else f"{stamp}-{number}" for number in count(1))
+    return next(name for name in names if not (path / name).exists())
+
+
+def _load(file: Path, kind: type[_T]) -> _T | None:
+    """Return the plan in `file`, or None if there is no such file."""
+    if not file.exists():
+        return None
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=kind)
+    except msgspec.MsgspecError as error:
+        raise Damaged(f"the plan cannot be read: {error}", path=str(file)) from error
