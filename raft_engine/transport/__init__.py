@@ -1,0 +1,1 @@
+"""Voice: messages between nodes."""
