@@ -1,0 +1,1 @@
+"""Hands: the event loop that carries the core's commands out."""

@@ -1,0 +1,176 @@
+"""Who carries out which command.
+
+Source: openraft `core/raft_core.rs` `run_command`; the contract stands in `core/commands.py`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import assert_never
+
+from raft_engine.config import Config
+from raft_engine.core.commands import (
+    AppendEntries,
+    Apply,
+    BuildSnapshot,
+    Command,
+    InstallSnapshot,
+    PurgeLog,
+    ReplicateEntries,
+    Report,
+    ResetLog,
+    Respond,
+    RespondWrites,
+    SaveHardState,
+    SendMessage,
+    SendSnapshotChunk,
+    SetPeers,
+    StoreSnapshotChunk,
+    TruncateLog,
+)
+from raft_engine.core.events import Event, LogIoFlushed, MessageReceived, PeerConnected, PeerLost, SnapshotSendFailed
+from raft_engine.errors import StorageError
+from raft_engine.runtime.apply_worker import ApplyWorker
+from raft_engine.runtime.entry_cache import EntryCache
+from raft_engine.runtime.io_threads import IoThreads
+from raft_engine.runtime.log_worker import LogWorker
+from raft_engine.runtime.peer_sender import PeerSender
+from raft_engine.runtime.tickets import Tickets
+from raft_engine.storage.interface import LogStorage, SnapshotStorage
+from raft_engine.transport.interface import Transport
+from raft_engine.types.ids import PeerId
+from raft_engine.types.messages import AppendResponse, SnapshotChunk
+
+engine_log = logging.getLogger("raft_engine.engine")
+
+
+class Dispatcher:
+    """Hands each command to the one who does it. Used on the event loop."""
+
+    def __init__(
+        self,
+        *,
+        config: Config,
+        log: LogStorage,
+        snapshots: SnapshotStorage,
+        transport: Transport,
+        tickets: Tickets,
+        cache: EntryCache,
+        log_worker: LogWorker,
+        apply_worker: ApplyWorker,
+        threads: IoThreads,
+        post: Callable[[Event], None],
+    ) -> None:
+        self._config = config
+        self._log = log
+        self._snapshots = snapshots
+        self._transport = transport
+        self._tickets = tickets
+        self._cache = cache
+        self._log_worker = log_worker
+        self._apply_worker = apply_worker
+        self._threads = threads
+        self._post = post
+        self._senders: dict[PeerId, PeerSender] = {}
+
+    def dispatch(self, commands: Iterable[Command]) -> None:
+        for command in commands:
+            self._dispatch_one(command)
+
+    def _dispatch_one(self, command: Command) -> None:  # noqa: C901, PLR0912 (one case a command, no rule)
+        match command:
+            case AppendEntries():
+                self._cache.append(command.io_id, command.entries)
+                self._log_worker.put(command)
+            case ReplicateEntries():
+                self._sender(command.target).replicate(command)
+            case SendMessage():
+                self._transport.send(command.target, command.message)
+            case Apply() | BuildSnapshot() | StoreSnapshotChunk() | InstallSnapshot():
+                self._apply_worker.put(command)
+            case RespondWrites():
+                self._tickets.answer_writes(command.writes)
+            case Respond():
+                self._tickets.answer(command.ticket, command.outcome)
+            case SaveHardState():
+                self._log_worker.put(command)
+            case TruncateLog():
+                self._cache.truncate(command.after)
+                self._log_worker.put(command)
+            case PurgeLog():
+                self._cache.purge(command.upto)
+                self._log_worker.put(command)
+            case ResetLog():
+                self._cache.reset(command.upto)
+                self._log_worker.put(command)
+            case SendSnapshotChunk():
+                self._send_snapshot_chunk(command)
+            case SetPeers():
+                self._senders = {peer: sender for peer, sender in self._senders.items() if peer in command.peers}
+                self._transport.set_peers(command.peers)
+            case Report():
+                _report(command)
+            case _:
+                assert_never(command)
+
+    # -- what happened, as far as it concerns the hands ----------------------------------------------------------------
+
+    def notice(self, event: Event) -> None:
+        """Before the core hears of `event`: what it means for cached entries and for what may be sent."""
+        if isinstance(event, MessageReceived):
+            message = event.message
+            if isinstance(message, AppendResponse) and message.accepted and event.sender in self._senders:
+                self._senders[event.sender].acknowledged(message.session, message.matching.index)
+        elif isinstance(event, LogIoFlushed):
+            self._cache.flushed(event.io_id)
+        elif isinstance(event, PeerLost) and event.peer in self._senders:
+            self._senders[event.peer].restart()
+
+    # -- sending -------------------------------------------------------------------------------------------------------
+
+    def _sender(self, target: PeerId) -> PeerSender:
+        sender = self._senders.get(target)
+        if sender is None:
+            sender = PeerSender(
+                target,
+                payload_bytes_max=self._config.max_payload_bytes,
+                cache=self._cache,
+                log=self._log,
+                threads=self._threads,
+                transport=self._transport,
+                broken=self._stream_broken,
+            )
+            self._senders[target] = sender
+        return sender
+
+    def _stream_broken(self, target: PeerId, reason: str) -> None:
+        """Have the core start over with `target`: as if its connection had broken and stood again."""
+        engine_log.warning("replication to %s starts over: %s", target, reason)
+        self._post(PeerLost(target, reason))
+        self._post(PeerConnected(target))
+
+    def _send_snapshot_chunk(self, command: SendSnapshotChunk) -> None:
+        meta, offset = command.meta, command.offset
+
+        def read() -> bytes | StorageError:
+            try:
+                return self._snapshots.read_chunk(meta, offset, self._config.snapshot_max_chunk_size_bytes)
+            except StorageError as error:
+                return error
+
+        def then(data: bytes | StorageError) -> None:
+            if isinstance(data, StorageError):
+                self._post(SnapshotSendFailed(command.target, command.session, str(data)))
+                return
+            done = offset + len(data) >= meta.size_bytes
+            chunk = SnapshotChunk(command.vote, command.session, command.round, meta, offset, data, done)
+            self._transport.send(command.target, chunk)
+
+        self._threads.run(read, then)
+
+
+def _report(report: Report) -> None:
+    level = logging.WARNING if report.warning else logging.INFO
+    about = "" if report.node is None else f" node={report.node}"
+    engine_log.log(level, "%s%s: %s", report.event, about, report.detail)

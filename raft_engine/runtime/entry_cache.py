@@ -1,0 +1,112 @@
+"""The newest entries in memory: what is not yet on the disk, and what followers and state machine will ask for next.
+
+Entries are readable here as soon as their `AppendEntries` is handed to the log, before they are durable. Entries that are
+not durable are never dropped, since nobody else has them; older ones give way when the byte bound is passed, and are then
+read from the log.
+Source: etcd `log_unstable.go`; openraft keeps none and reads from the store.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+from raft_engine.types.entry import Entry
+from raft_engine.types.ids import IoId
+from raft_engine.types.log_id import LogId
+
+BYTES_MAX = 16 * 1024 * 1024
+ENTRY_OVERHEAD_BYTES = 200
+"""What an entry costs beside its record: the objects around it (measured with sys.getsizeof)."""
+_KEEP_WHEN_FULL = 0.75
+"""Dropping a quarter at a time keeps the list from being shifted for every batch."""
+
+
+class EntryCache:
+    """Entries `first` … `last`, without a gap. Used on the event loop only."""
+
+    def __init__(self, last_index: int, bytes_max: int = BYTES_MAX) -> None:
+        self._bytes_max = bytes_max
+        self._entries: list[Entry] = []
+        self._first = last_index + 1
+        self._bytes = 0
+        self._flushed = last_index
+        self._unflushed: deque[tuple[IoId, int]] = deque()
+        self.generation = 0
+        """Rises when entries are taken back: what a thread read before may since have been replaced."""
+
+    @property
+    def last_index(self) -> int:
+        return self._first + len(self._entries) - 1
+
+    def append(self, io_id: IoId, entries: Sequence[Entry]) -> None:
+        if not entries:
+            return
+        assert entries[0].index == self.last_index + 1, f"{entries[0]} does not follow {self.last_index}"
+        self._entries.extend(entries)
+        self._bytes += sum(_cost(entry) for entry in entries)
+        self._unflushed.append((io_id, entries[-1].index))
+        if self._bytes > self._bytes_max:
+            self._shrink()
+
+    def flushed(self, io_id: IoId) -> None:
+        """Everything handed to the log up to `io_id` is durable."""
+        while self._unflushed and self._unflushed[0][0] <= io_id:
+            self._flushed = self._unflushed.popleft()[1]
+
+    def read(self, after: int, upto: int) -> list[Entry] | None:
+        """Return entries `after + 1` … `upto`; None: some are no longer here."""
+        start = after + 1 - self._first
+        if start < 0:
+            return None
+        assert upto <= self.last_index, f"entry {upto} was never appended; the last one is {self.last_index}"
+        return self._entries[start : upto + 1 - self._first]
+
+    def truncate(self, after: int) -> None:
+        """Entries after `after` are taken back."""
+        self.generation += 1
+        if after < self._first:
+            self._clear(after)
+            return
+        del self._entries[after + 1 - self._first :]
+        self._bytes = sum(_cost(entry) for entry in self._entries)
+        self._flushed = min(self._flushed, after)
+        self._unflushed = deque((io_id, min(index, after)) for io_id, index in self._unflushed)
+
+    def purge(self, upto: LogId) -> None:
+        """Entries up to `upto` are gone from the log."""
+        if upto.index > self.last_index:
+            self._clear(upto.index)
+        else:
+            self._drop(max(0, upto.index + 1 - self._first))
+
+    def reset(self, upto: LogId) -> None:
+        """The log goes on after `upto`."""
+        self.generation += 1
+        self._clear(upto.index)
+
+    def _clear(self, last_index: int) -> None:
+        self._entries.clear()
+        self._first = last_index + 1
+        self._bytes = 0
+        self._flushed = last_index
+        self._unflushed.clear()
+
+    def _shrink(self) -> None:
+        keep_bytes = self._bytes_max * _KEEP_WHEN_FULL
+        droppable = self._flushed + 1 - self._first
+        count = 0
+        over = self._bytes - keep_bytes
+        while count < droppable and over > 0:
+            over -= _cost(self._entries[count])
+            count += 1
+        self._drop(count)
+
+    def _drop(self, count: int) -> None:
+        self._bytes -= sum(_cost(entry) for entry in self._entries[:count])
+        del self._entries[:count]
+        self._first += count
+
+
+def _cost(entry: Entry) -> int:
+    return len(entry.record) + ENTRY_OVERHEAD_BYTES

@@ -1,0 +1,270 @@
+"""One member of a cluster on one data directory: its birth, and starting, stopping and wiping its engine.
+
+An engine is started anew when the node is born (the log then has its first entry), after a wipe, and when an operator asks.
+The directory stays locked all the while. A blank member's engine runs mute: it answers the questions of a birth and takes
+in a leader that admits it, and does nothing by itself.
+Source: docs/decisions (first start of a cluster; ways back of a wiped node).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+from raft_engine.config import Config
+from raft_engine.errors import InitializeError, RaftError
+from raft_engine.runtime import bootstrap
+from raft_engine.runtime.bootstrap import BirthKeeper, birth_of
+from raft_engine.runtime.raft import Raft
+from raft_engine.storage.data_dir import DataDir
+from raft_engine.storage.identity import Identity
+from raft_engine.storage.interface import StateMachine
+from raft_engine.transport.bootstrap import bootstrap_call
+from raft_engine.transport.tcp import TcpTransport
+from raft_engine.types.bootstrap import BirthState, BootstrapQuery, BootstrapReply, BootstrapRequest
+from raft_engine.types.ids import NodeId, PeerId
+from raft_engine.types.log_id import LogId
+from raft_engine.types.membership import NodeAddress
+from raft_engine.types.metrics import Alarm, RaftMetrics
+
+logger = logging.getLogger("raft_engine.node")
+
+ASK_TIMEOUT_S = 2.0
+RETRY_S = 0.25
+"""Between two attempts at a birth: members are usually started within a second of each other."""
+LATER_S = 2.0
+"""Between two looks whether a cluster that went on without this node has taken it in."""
+ANSWER_LEAVES_S = 0.05
+"""The answer to "start" goes out over the transport that is closed for starting; nothing else waits for it."""
+
+
+class Member:
+    """Owns an open `DataDir`; `start_raft` first, `close` at the end."""
+
+    def __init__(
+        self,
+        data_dir: DataDir,
+        config: Config,
+        *,
+        listen_raft: str,
+        address: NodeAddress,
+        make_state_machine: Callable[[], StateMachine],
+    ) -> None:
+        self.raft: Raft | None = None
+        self.last_metrics: RaftMetrics | None = None
+        """The engine's last picture, kept when it stopped."""
+        self.failure: str | None = None
+        """Why the engine ended by itself."""
+        self.data_dir = data_dir
+        self._config = config
+        self._listen_raft = listen_raft
+        self._address = address
+        self._make_state_machine = make_state_machine
+        self._lever = asyncio.Lock()
+        self._keeper = BirthKeeper(lambda: data_dir.identity, data_dir.save_identity, self._told_to_start)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._birth: asyncio.Task[None] | None = None
+        self._rebirth: asyncio.Task[None] | None = None
+        self._told = asyncio.Event()
+        self._settled = asyncio.Event()
+        self._birth_alarm: Alarm | None = None
+
+    @property
+    def identity(self) -> Identity:
+        return self.data_dir.identity
+
+    @property
+    def me(self) -> PeerId:
+        return PeerId(self.identity.node_id, self.identity.incarnation)
+
+    @property
+    def birth(self) -> BirthState:
+        return birth_of(self.identity)
+
+    @property
+    def alarms(self) -> tuple[Alarm, ...]:
+        return (self._birth_alarm,) if self._birth_alarm is not None else ()
+
+    # -- the engine ----------------------------------------------------------------------------------------------------
+
+    async def start_raft(self) -> None:
+        """Start the engine; nothing if it runs. Raises: RaftError: the directory or the address cannot be used."""
+        async with self._lever:
+            await self._start()
+
+    async def stop_raft(self) -> None:
+        """Stop the engine; everybody who waits is answered. Nothing if it is stopped."""
+        async with self._lever:
+            await self._stop("the engine was stopped")
+
+    async def wipe(self, recover_until: LogId, reason: str) -> str:
+        """Retire log, snapshots and state machine, keep the vote; return the name of the directory they are in."""
+        async with self._lever:
+            assert self.raft is None, "only a stopped engine can be wiped"
+            return await asyncio.to_thread(self.data_dir.wipe, recover_until, reason)
+
+    async def close(self) -> None:
+        """Stop everything and give the directory back."""
+        if self._birth is not None:
+            self._birth.cancel()
+        await self._reborn()
+        async with self._lever:
+            await self._stop("the node was shut down")
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.data_dir.close()
+
+    async def _start(self) -> None:
+        if self.raft is not None:
+            return
+        await asyncio.to_thread(self._open_stores)
+        transport = TcpTransport(
+            self.identity.cluster,
+            lambda: self.identity.cluster_id,
+            self.me,
+            self._listen_raft,
+            bootstrap=self._keeper.answer,
+            backoff_min_ms=self._config.reconnect_backoff_min_ms,
+            backoff_max_ms=self._config.reconnect_backoff_max_ms,
+        )
+        try:
+            raft = await Raft.start(
+                self._config,
+                self.me,
+                log=self.data_dir.log,
+                snapshots=self.data_dir.snapshots,
+                state_machine=self._make_state_machine(),
+                transport=transport,
+            )
+        except BaseException:
+            await asyncio.to_thread(self.data_dir.close_stores)
+            raise
+        raft.owns(self.data_dir.close_stores)
+        self.raft = raft
+        self.failure = None
+        self._run(self._watch(raft))
+
+    def _open_stores(self) -> None:
+        self.data_dir.open_stores()
+        self.data_dir.ensure_first_entry()
+
+    async def _stop(self, reason: str) -> None:
+        raft = self.raft
+        if raft is None:
+            return
+        await raft.shutdown(reason)
+        self.last_metrics = raft.metrics()
+        self.failure = raft.fatal
+        self.raft = None
+
+    async def _watch(self, raft: Raft) -> None:
+        """When the engine ends by itself, keep why, and release what it held."""
+        await raft.wait_over()
+        async with self._lever:
+            if self.raft is raft and raft.fatal is not None:
+                await self._stop(raft.fatal)
+
+    # -- birth ---------------------------------------------------------------------------------------------------------
+
+    async def init(self, members: Mapping[NodeId, NodeAddress]) -> None:
+        """Give birth to the cluster with these first members. Raises: InitializeError."""
+        await bootstrap.initialise(self.identity.cluster, self.me.node_id, members, self._ask)
+        await self._reborn()
+
+    async def abort_init(self) -> None:
+        """Forget a preparation that never started. Raises: InitializeError: it has started."""
+        await bootstrap.abort(self.identity.cluster, self.identity, self._ask)
+
+    def begin_bootstrap(self, members: Mapping[NodeId, NodeAddress]) -> None:
+        """Take part in a birth with exactly these members, unless this node has been born; the lowest id initiates it."""
+        if self.birth is BirthState.STARTED:
+            self._settled.set()
+        else:
+            self._birth = self._run(self._be_born(dict(members)))
+
+    async def settled(self) -> None:
+        """Return when the birth that was begun is over, or the cluster is found to have gone on without this node."""
+        await self._settled.wait()
+
+    async def _be_born(self, members: dict[NodeId, NodeAddress]) -> None:
+        said = ""
+        while self.birth is not BirthState.STARTED:
+            problem = await self._try_birth(members)
+            if problem is not None and str(problem) != said:
+                said = str(problem)
+                logger.info("waiting for the cluster's birth: %s", problem)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LATER_S if self._birth_alarm is not None else RETRY_S):
+                    await self._told.wait()
+        self._birth_alarm = None
+        await self._reborn()
+        self._settled.set()
+
+    async def _try_birth(self, members: dict[NodeId, NodeAddress]) -> InitializeError | None:
+        """Initiate the birth, or look how far its initiator is; return what stands in the way."""
+        if self.me.node_id == min(members):
+            try:
+                await self.init(members)
+            except InitializeError as error:
+                if error.code == "already_initialized":
+                    self._go_on_mute(error.detail)
+                return error
+        else:
+            started = await self._started_without_me(members)
+            if started:
+                self._go_on_mute(f"node {', '.join(map(str, started))} belongs to a started cluster")
+        return None
+
+    async def _started_without_me(self, members: dict[NodeId, NodeAddress]) -> list[NodeId]:
+        """Return which members belong to a cluster whose first configuration does not name this life of this node."""
+        request = BootstrapQuery(self.identity.cluster)
+        replies = await asyncio.gather(
+            *(self._ask(address.raft, request) for address in members.values()), return_exceptions=True
+        )
+        known = {
+            node_id: reply for node_id, reply in zip(members, replies, strict=True) if isinstance(reply, BootstrapReply)
+        }
+        return bootstrap.started_without(self._keeper.answer(request), known)
+
+    def _go_on_mute(self, why: str) -> None:
+        """The cluster has started without this life of the node: it waits, mute, to be admitted."""
+        detail = f"this node is blank and was not admitted: {why}; it does not vote and waits"
+        hint = f"raftctl rejoin-node {self.me.node_id} --blank"
+        if self._birth_alarm is None:
+            logger.warning("%s (hint: %s)", detail, hint)
+        self._birth_alarm = Alarm("not_admitted", detail, hint, self.me.node_id)
+        self._settled.set()
+
+    async def _ask(self, address: str, request: BootstrapRequest) -> BootstrapReply:
+        if address == self._address.raft:
+            return self._keeper.answer(request)
+        return await bootstrap_call(address, self.identity.cluster, request, ASK_TIMEOUT_S)
+
+    def _told_to_start(self) -> None:
+        self._rebirth = self._run(self._start_anew())
+        self._told.set()
+
+    async def _start_anew(self) -> None:
+        await asyncio.sleep(ANSWER_LEAVES_S)
+        async with self._lever:
+            if self.raft is None:
+                return
+            await self._stop("the cluster is born: the engine starts anew")
+            try:
+                await self._start()
+            except (RaftError, OSError) as error:
+                self.failure = str(error)
+                logger.critical("the engine could not start after the cluster's birth: %s", error)
+
+    async def _reborn(self) -> None:
+        """Return when the engine runs with the first configuration."""
+        if self._rebirth is not None:
+            await asyncio.shield(self._rebirth)
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task

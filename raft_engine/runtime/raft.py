@@ -1,0 +1,328 @@
+"""The handle an application holds: starting an engine, writing, reading, watching, ending.
+
+Everything here only carries requests to the engine and answers back; the rules are in the core. Use it on the event loop
+on which it was started.
+Source: openraft `raft/mod.rs`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import random as chance
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+from raft_engine.config import Config
+from raft_engine.core.engine import Engine
+from raft_engine.core.events import BarrierRequested, Event, MembershipChangeRequested, ReadRequested, RuntimeFlagsChanged
+from raft_engine.core.state import Restored
+from raft_engine.errors import RaftError, refused
+from raft_engine.runtime.loop import EngineLike, EngineLoop, outcome_error
+from raft_engine.runtime.restoring import membership_at, restore_node
+from raft_engine.runtime.tickets import Done, WriteDone, resolve
+from raft_engine.runtime.trigger import WAIT_S, Trigger
+from raft_engine.runtime.wait import Wait
+from raft_engine.storage.interface import LogStorage, SnapshotStorage, StateMachine
+from raft_engine.transport.interface import Transport
+from raft_engine.types.ids import LogIndex, NodeId, PeerId, Ticket
+from raft_engine.types.membership import NodeAddress
+from raft_engine.types.metrics import RaftMetrics, RuntimeFlags
+from raft_engine.types.outcomes import (
+    NOTHING_EXPECTED,
+    BarrierOutcome,
+    Expectation,
+    Outcome,
+    ReadOutcome,
+    Refusal,
+    RefusalCode,
+    TriggerOutcome,
+    WriteOutcome,
+)
+
+logger = logging.getLogger(__name__)
+
+ANSWER_GRACE_S = 1.0
+"""The core keeps a request's deadline with its ticks; this much later the runtime gives up by itself (ticks are off)."""
+
+MakeEngine = Callable[[Config, PeerId, Restored, Callable[[], float]], EngineLike]
+
+
+class Raft:
+    """One running engine. Made by `Raft.start`, ended by `shutdown`; the stores it was given stay open."""
+
+    def __init__(self, loop: EngineLoop, transport: Transport, state_machine: StateMachine, over: asyncio.Event) -> None:
+        self._loop = loop
+        self._transport = transport
+        self._over = over
+        self._owned: list[Callable[[], None]] = []
+        self._closing = asyncio.create_task(self._close_when_over(), name="raft-close")
+        self.state_machine = state_machine
+        self.trigger = Trigger(self._ask)
+
+    @classmethod
+    async def start(
+        cls,
+        config: Config,
+        me: PeerId,
+        *,
+        log: LogStorage,
+        snapshots: SnapshotStorage,
+        state_machine: StateMachine,
+        transport: Transport,
+        random: Callable[[], float] | None = None,
+        make_engine: MakeEngine = Engine,
+    ) -> Raft:
+        """Start an engine with what is in the stores.
+
+        Args:
+            random: uniform in [0, 1), for election timeouts.
+        Raises: Damaged: log, snapshot and state machine do not fit together. TransportError: cannot listen.
+        """
+        restored = restore_node(log, snapshots, state_machine)
+        over = asyncio.Event()
+        loop = EngineLoop(
+            make_engine(config, me, restored, random or chance.Random().random),  # noqa: S311 (spreads timeouts, guards nothing)
+            config=config,
+            log=log,
+            snapshots=snapshots,
+            state_machine=state_machine,
+            transport=transport,
+            last_index=restored.last.index,
+            applied=restored.applied,
+            membership=membership_at(restored),
+            ended=over.set,
+        )
+        raft = cls(loop, transport, state_machine, over)
+        try:
+            await transport.start(loop)
+        except BaseException:
+            await raft.shutdown("the transport could not start")
+            raise
+        loop.start()
+        return raft
+
+    # -- writing and reading -------------------------------------------------------------------------------------------
+
+    def submit_write(self, data: bytes, done: WriteDone) -> Ticket:
+        """Have `data` committed and applied; `done` is called once with the result, after this returns.
+
+        Costs no future and no task. Raises: Fatal: the engine is gone.
+        """
+        self._check_running()
+        return self._loop.write(data, done)
+
+    async def client_write(self, data: bytes, *, timeout_s: float | None = 10) -> WriteOutcome:
+        """Return once `data` is durable on a quorum and applied here.
+
+        Raises: ForwardToLeader, Overloaded: nothing was done. OutcomeUnknown: it may yet be committed. Fatal.
+        """
+        answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        ticket = self.submit_write(data, resolve(answer))
+        outcome = await self._answered(answer, ticket, timeout_s)
+        if isinstance(outcome, Refusal):
+            raise self._error(outcome, refused)
+        assert isinstance(outcome, WriteOutcome), outcome
+        return outcome
+
+    async def client_write_many(
+        self, datas: Sequence[bytes], *, timeout_s: float | None = 10
+    ) -> list[WriteOutcome | Refusal]:
+        """Submit all of `datas` at once, in order; return what became of each. Raises: Fatal: the engine is gone."""
+        self._check_running()
+        outcomes: list[WriteOutcome | Refusal | None] = [None] * len(datas)
+        left = len(datas)
+        all_done = asyncio.Event()
+
+        def keep(position: int, outcome: WriteOutcome | Refusal) -> None:
+            nonlocal left
+            outcomes[position] = outcome
+            left -= 1
+            if left == 0:
+                all_done.set()
+
+        tickets = [self._loop.write(data, functools.partial(keep, position)) for position, data in enumerate(datas)]
+        try:
+            if datas:
+                async with asyncio.timeout(timeout_s):
+                    await all_done.wait()
+        except TimeoutError:
+            pass
+        finally:
+            for ticket in tickets:
+                self._loop.tickets.drop(ticket)
+        return [outcome if outcome is not None else _timed_out(timeout_s) for outcome in outcomes]
+
+    def submit_read(self, lease: bool, wait_ms: float, done: Done) -> Ticket:
+        """Ask for a read index; `done` gets a `ReadOutcome` or a `Refusal`. Raises: Fatal: the engine is gone."""
+        self._check_running()
+        return self._loop.request(lambda ticket: ReadRequested(ticket, lease, wait_ms), done)
+
+    async def read_index(self, *, lease: bool = False, timeout_s: float = 5) -> LogIndex:
+        """Return once what is read from the state machine is linearizable, and how far it is applied at least.
+
+        Args:
+            lease: trust the leader's lease (clocks of bounded drift) instead of asking a quorum.
+        Raises: Refused, Fatal.
+        """
+        outcome = await self._ask(lambda ticket: ReadRequested(ticket, lease, timeout_s * 1000), timeout_s, refused)
+        assert isinstance(outcome, ReadOutcome), outcome
+        return outcome.index
+
+    async def barrier(
+        self,
+        exclude: Collection[int] = (),
+        *,
+        marker: bytes = b"",
+        wait_s: float = WAIT_S,
+        expect: Expectation = NOTHING_EXPECTED,
+    ) -> BarrierOutcome:
+        """Append a no-op and return when enough voters outside `exclude` hold it durably. Leader only.
+
+        Args:
+            marker: data of the entry; the state machine sees it.
+        Raises: Refused, Fatal.
+        """
+        excluded = frozenset(NodeId(node_id) for node_id in exclude)
+        outcome = await self._ask(
+            lambda ticket: BarrierRequested(ticket, excluded, wait_s * 1000, marker, expect), wait_s, refused
+        )
+        assert isinstance(outcome, BarrierOutcome), outcome
+        return outcome
+
+    async def change_membership(
+        self,
+        voters: Collection[int] | None = None,
+        *,
+        retain: bool = False,
+        add_learners: Mapping[PeerId, NodeAddress] | None = None,
+        remove_learners: Collection[int] = (),
+        blocking: bool = True,
+        wait_s: float = WAIT_S,
+        expect: Expectation = NOTHING_EXPECTED,
+    ) -> TriggerOutcome:
+        """Change who belongs to the cluster, by joint consensus. Leader only.
+
+        Args:
+            voters: the wanted set, each a member or in `add_learners`; None: the voters stay.
+            retain: voters that go become learners.
+            blocking: return when added learners have caught up.
+        Raises: Refused, Fatal.
+        """
+        outcome = await self._ask(
+            lambda ticket: MembershipChangeRequested(
+                ticket,
+                wait_s * 1000,
+                None if voters is None else frozenset(map(NodeId, voters)),
+                retain,
+                dict(add_learners or {}),
+                frozenset(map(NodeId, remove_learners)),
+                blocking,
+                expect,
+            ),
+            wait_s,
+            refused,
+        )
+        assert isinstance(outcome, TriggerOutcome), outcome
+        return outcome
+
+    def forget(self, ticket: Ticket) -> None:
+        """Nobody waits for this ticket any more; its callback will not be called."""
+        self._loop.tickets.drop(ticket)
+
+    # -- watching ------------------------------------------------------------------------------------------------------
+
+    def metrics(self) -> RaftMetrics:
+        """Return a consistent picture of the engine as of now; after its end, the last one."""
+        return self._loop.watch.current()
+
+    @property
+    def version(self) -> int:
+        """Number of the last picture taken; another number, another picture."""
+        return self._loop.watch.version
+
+    async def wait_change(self, version: int, timeout_s: float) -> RaftMetrics:
+        """Return the picture once its version is not `version`, or when the time is up."""
+        return await self._loop.watch.wait_change(version, timeout_s)
+
+    def wait(self, timeout_s: float = 10.0) -> Wait:
+        """Wait for the engine to look as it should: `await raft.wait(timeout_s=5).leader()`."""
+        return Wait(self._loop.watch, timeout_s)
+
+    @property
+    def runtime_flags(self) -> RuntimeFlags:
+        return self.metrics().runtime_flags
+
+    def set_runtime_flags(self, flags: RuntimeFlags) -> None:
+        """Switch timers on or off. Raises: Fatal: the engine is gone."""
+        self._check_running()
+        self._loop.post(RuntimeFlagsChanged(flags))
+
+    @property
+    def fatal(self) -> str | None:
+        """Why the engine ended by itself, if it did."""
+        return None if self._loop.fatal is None else str(self._loop.fatal)
+
+    async def wait_over(self) -> None:
+        """Return when the engine has ended, on purpose or not."""
+        await self._over.wait()
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+
+    async def shutdown(self, reason: str = "the engine was shut down") -> None:
+        """End the engine: everybody who waits is answered, what was handed to the disk is written."""
+        self._loop.stop(reason)
+        await asyncio.shield(self._closing)
+
+    def owns(self, close: Callable[[], None]) -> None:
+        """Have `close` called, in a thread, when the engine has ended: for what was opened for it."""
+        self._owned.append(close)
+
+    async def _close_when_over(self) -> None:
+        await self._over.wait()
+        try:
+            await self._transport.close()
+        except (RaftError, OSError) as error:
+            logger.warning("closing the transport: %s", error)
+        await asyncio.to_thread(self._loop.close)
+        for close in self._owned:
+            try:
+                await asyncio.to_thread(close)
+            except (RaftError, OSError) as error:
+                logger.warning("closing what the engine used: %s", error)
+
+    # -- asking --------------------------------------------------------------------------------------------------------
+
+    async def _ask(
+        self, event: Callable[[Ticket], Event], wait_s: float, as_error: Callable[[Refusal], RaftError]
+    ) -> Outcome:
+        """Return the outcome of a request that is not a refusal."""
+        self._check_running()
+        answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        ticket = self._loop.request(event, resolve(answer))
+        outcome = await self._answered(answer, ticket, wait_s + ANSWER_GRACE_S)
+        if isinstance(outcome, Refusal):
+            raise self._error(outcome, as_error)
+        return outcome
+
+    async def _answered(self, answer: asyncio.Future[Outcome], ticket: Ticket, timeout_s: float | None) -> Outcome:
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await answer
+        except TimeoutError:
+            return _timed_out(timeout_s)
+        finally:
+            self._loop.tickets.drop(ticket)
+
+    def _error(self, refusal: Refusal, as_error: Callable[[Refusal], RaftError]) -> RaftError:
+        return outcome_error(refusal, self._loop.fatal) or as_error(refusal)
+
+    def _check_running(self) -> None:
+        if self._loop.is_over:
+            gone = Refusal(RefusalCode.SHUTTING_DOWN, "the engine is stopped")
+            raise self._error(gone, refused)
+
+
+def _timed_out(timeout_s: float | None) -> Refusal:
+    detail = f"no result within {timeout_s:g} s; it may yet happen" if timeout_s is not None else "no result"
+    return Refusal(RefusalCode.TIMED_OUT, detail, hint="look before you retry")

@@ -1,0 +1,39 @@
+"""The embedding example does what it says, in the length that is promised: examples/counter.py."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import socket
+from contextlib import ExitStack
+from pathlib import Path
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "counter.py"
+
+
+def free_addresses(count: int) -> dict[int, str]:
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return {number: f"127.0.0.1:{taken.getsockname()[1]}" for number, taken in enumerate(sockets, start=1)}
+
+
+async def test_the_counter_runs_on_three_nodes_and_uses_every_trigger(tmp_path, capsys):
+    spec = importlib.util.spec_from_file_location("counter", EXAMPLE)
+    counter = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(counter)
+    await counter.main(tmp_path, free_addresses(3))
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == "counted to 5 by the leader"
+    assert re.fullmatch(r"answered by \[\d, \d\]", printed[1])
+    assert re.fullmatch(r"snapshot up to \d+", printed[2])
+    assert re.fullmatch(r"purged up to 2", printed[3])
+    assert re.fullmatch(r"node \d leads term \d+", printed[4])
+    assert re.search(r"already", printed[5])
+    assert re.search(r"may revert once", printed[6])
+    assert re.search(r"does not lead", printed[7])
+
+
+def test_state_machine_and_its_use_take_at_most_thirty_lines():
+    code = EXAMPLE.read_text().partition("class Counter")[2].partition("if __name__")[0]
+    lines = [line for line in code.splitlines() if line.strip()]
+    assert len(lines) <= 30

@@ -1,0 +1,239 @@
+"""The owner of the engine, with an engine that follows a script: raft_engine/runtime/loop.py, ticker.py, metrics_watch.py."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+import pytest
+
+from raft_engine.config import Config
+from raft_engine.core.commands import Command, Respond
+from raft_engine.core.events import (
+    ClientWritesRequested,
+    Event,
+    PeerConnected,
+    ReadRequested,
+    ShutdownRequested,
+    Ticked,
+)
+from raft_engine.errors import Panicked, StorageFailed
+from raft_engine.runtime.loop import EngineLoop
+from raft_engine.runtime.metrics_watch import MetricsWatch
+from raft_engine.runtime.ticker import Ticker
+from raft_engine.storage.memory import MemoryLog, MemorySnapshots
+from raft_engine.transport.local import LocalNetwork, LocalTransport
+from raft_engine.types.ids import LogIndex, Term
+from raft_engine.types.log_id import BEFORE_LOG
+from raft_engine.types.membership import StoredMembership
+from raft_engine.types.metrics import RaftMetrics, ServerState
+from raft_engine.types.outcomes import ReadOutcome, RefusalCode
+from tests.runtime.cluster import Words, peer
+
+
+class ScriptedEngine:
+    """Keeps what it is told; `answer` says what it asks for."""
+
+    def __init__(self, answer: Callable[[Event], list[Command]] = lambda _: []) -> None:
+        self.told: list[tuple[Event, float]] = []
+        self.term = 1
+        self._answer = answer
+
+    def start(self, now: float) -> list[Command]:
+        return []
+
+    def handle(self, event: Event, now: float) -> list[Command]:
+        if not isinstance(event, Ticked):
+            self.told.append((event, now))
+        return self._answer(event)
+
+    def metrics(self, now: float) -> RaftMetrics:
+        return RaftMetrics(me=peer(1), state=ServerState.FOLLOWER, term=Term(self.term), last_quorum_acked_ms_ago=now)
+
+    def events(self) -> list[Event]:
+        return [event for event, _ in self.told]
+
+
+@pytest.fixture
+async def made():
+    loops = []
+
+    def make(engine: ScriptedEngine, config: Config | None = None) -> EngineLoop:
+        loop = EngineLoop(
+            engine,
+            config=config or Config(),
+            log=MemoryLog(),
+            snapshots=MemorySnapshots(),
+            state_machine=Words(),
+            transport=LocalTransport(LocalNetwork(), peer(1), "n1:1"),
+            last_index=0,
+            applied=BEFORE_LOG,
+            membership=StoredMembership(),
+            ended=lambda: None,
+        )
+        loops.append(loop)
+        loop.start()
+        return loop
+
+    yield make
+    for loop in loops:
+        loop.stop("the test is over")
+        loop.close()
+
+
+async def turns(count: int = 4) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def test_what_happens_in_one_turn_is_handled_in_order_at_one_time(made):
+    engine = ScriptedEngine()
+    loop = made(engine)
+    for node_id in (1, 2, 3):
+        loop.post(PeerConnected(peer(node_id)))
+    assert engine.told == []
+    await turns()
+    assert engine.events() == [PeerConnected(peer(node_id)) for node_id in (1, 2, 3)]
+    assert len({now for _, now in engine.told}) == 1
+
+
+async def test_writes_of_one_turn_become_one_event(made):
+    engine = ScriptedEngine()
+    loop = made(engine)
+    for data in (b"a", b"b", b"c"):
+        loop.write(data, lambda _: None)
+    await turns()
+    assert [[write.data for write in event.writes] for event in engine.events()] == [[b"a", b"b", b"c"]]
+
+
+async def test_a_batch_of_writes_is_bounded(made):
+    engine = ScriptedEngine()
+    loop = made(engine, Config(max_append_entries=2))
+    for data in (b"a", b"b", b"c"):
+        loop.write(data, lambda _: None)
+    await turns()
+    assert [len(event.writes) for event in engine.events()] == [2, 1]
+
+
+async def test_an_exception_in_the_core_ends_the_engine_and_tells_everybody(made):
+    def answer(event: Event) -> list[Command]:
+        assert not isinstance(event, PeerConnected), "an invariant is broken"
+        return []
+
+    engine = ScriptedEngine(answer)
+    loop = made(engine)
+    heard = []
+    loop.write(b"a", heard.append)
+    loop.request(lambda ticket: ReadRequested(ticket, False, 1000), heard.append)
+    await turns()
+    loop.post(PeerConnected(peer(2)))
+    loop.post(PeerConnected(peer(3)))
+    await turns()
+    assert [refusal.code for refusal in heard] == [RefusalCode.OUTCOME_UNKNOWN, RefusalCode.SHUTTING_DOWN]
+    assert isinstance(loop.fatal, Panicked)
+    assert "an invariant is broken" in str(loop.fatal)
+    picture = loop.watch.current()
+    assert (picture.state, picture.fatal) == (ServerState.SHUTDOWN, str(loop.fatal))
+    told = len(engine.told)
+    loop.post(PeerConnected(peer(4)))
+    await turns()
+    assert len(engine.told) == told
+
+
+async def test_a_damaged_store_ends_the_engine_as_a_storage_failure(made):
+    loop = made(ScriptedEngine())
+    loop.fail(OSError(5, "Input/output error"))
+    assert isinstance(loop.fatal, StorageFailed)
+
+
+async def test_the_first_failure_is_the_one_that_is_kept(made):
+    loop = made(ScriptedEngine())
+    loop.fail(StorageFailed("first"))
+    loop.fail(StorageFailed("second"))
+    assert str(loop.fatal) == "first"
+
+
+async def test_a_write_that_the_engine_never_saw_was_not_accepted(made):
+    engine = ScriptedEngine()
+    loop = made(engine)
+    heard = []
+    loop.write(b"a", heard.append)
+    loop.stop("shutting down")
+    assert [refusal.code for refusal in heard] == [RefusalCode.SHUTTING_DOWN]
+    assert engine.events() == [ShutdownRequested("shutting down")]
+
+
+async def test_an_answer_reaches_the_one_who_asked(made):
+    def answer(event: Event) -> list[Command]:
+        return [Respond(event.ticket, ReadOutcome(LogIndex(7)))] if isinstance(event, ReadRequested) else []
+
+    loop = made(ScriptedEngine(answer))
+    heard = []
+    loop.request(lambda ticket: ReadRequested(ticket, False, 1000), heard.append)
+    assert heard == []
+    await turns()
+    assert heard == [ReadOutcome(LogIndex(7))]
+
+
+async def test_time_goes_on_by_ticks(made):
+    ticked = asyncio.Event()
+
+    def answer(event: Event) -> list[Command]:
+        if isinstance(event, Ticked):
+            ticked.set()
+        return []
+
+    made(ScriptedEngine(answer))
+    await asyncio.wait_for(ticked.wait(), 10)
+
+
+async def test_an_unhandled_write_batch_event_is_never_empty(made):
+    engine = ScriptedEngine()
+    loop = made(engine)
+    loop.post(PeerConnected(peer(2)))
+    await turns()
+    assert not any(isinstance(event, ClientWritesRequested) for event in engine.events())
+
+
+async def test_after_a_stall_messages_are_read_before_time_goes_on():
+    ticked = asyncio.Event()
+    ticker = Ticker(10, 50, ticked.set)
+    ticker._due -= 1000
+    ticker._timer.cancel()
+    ticker._fire()
+    assert not ticked.is_set()
+    await asyncio.wait_for(ticked.wait(), 10)
+    ticker.stop()
+
+
+async def test_the_version_rises_when_the_picture_differs_in_more_than_time():
+    engine = ScriptedEngine()
+    clock = iter(range(1000))
+    watch = MetricsWatch(lambda: engine.metrics(next(clock)))
+    watch.current()
+    before = watch.version
+    watch.current()
+    assert watch.version == before
+    engine.term = 2
+    watch.current()
+    assert watch.version == before + 1
+
+
+async def test_a_watcher_is_woken_by_a_look_and_an_unwatched_engine_is_not_pictured():
+    pictures = []
+
+    def picture() -> RaftMetrics:
+        pictures.append(None)
+        return msgspec.structs.replace(ScriptedEngine().metrics(0), term=Term(len(pictures)))
+
+    watch = MetricsWatch(picture)
+    watch.look(1000)
+    assert len(pictures) == 1
+    watch.current()
+    seen_by_then = watch.version + 1  # every look is another picture here, and waiting begins with one
+    waiting = asyncio.ensure_future(watch.wait_change(seen_by_then, 30))
+    await turns()
+    watch.look(2000)
+    await waiting
+    assert watch.version > 2
