@@ -1,0 +1,1 @@
+"""Doorman: the HTTP management endpoint and key-value API."""

@@ -1,0 +1,106 @@
+"""Listening: the application on uvicorn, inside the node's own event loop.
+
+Source: uvicorn `server.py`; contract section 3.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Iterator
+
+import uvicorn
+
+from raft_engine.errors import TransportError
+from raft_engine.management.app import ManagementApp
+from raft_engine.management.connection import Connection, sweep
+from raft_engine.management.control import NodeControl
+
+BACKLOG = 2048
+GRACE_S = 2
+"""Requests under way have this long to finish when the endpoint stops; then they are answered 503."""
+KEEP_ALIVE_S = 75
+"""nginx's default: an operator's tool that looks every minute keeps its connection."""
+
+
+class ManagementServer:
+    """The endpoint of one node: `start`, then `stop`, once."""
+
+    def __init__(self, node: NodeControl) -> None:
+        self.app = ManagementApp(node)
+        self._server = _Server(
+            uvicorn.Config(
+                self.app,
+                http=Connection,
+                ws="none",
+                lifespan="off",
+                interface="asgi3",
+                log_config=None,
+                log_level=logging.ERROR,
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                timeout_keep_alive=KEEP_ALIVE_S,
+                timeout_graceful_shutdown=GRACE_S,
+            )
+        )
+        self._serving: asyncio.Task[None] | None = None
+        self._sweeping: asyncio.Task[None] | None = None
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen; return the port (`port` 0: one that is free).
+
+        Raises: TransportError: the address cannot be listened on.
+        """
+        listener = await _listen(host, port)
+        bound: int = listener.getsockname()[1]
+        self._serving = asyncio.create_task(self._server.serve([listener]), name="management")
+        ready = asyncio.create_task(self._server.ready.wait())
+        await asyncio.wait((self._serving, ready), return_when=asyncio.FIRST_COMPLETED)
+        if self._serving.done():
+            ready.cancel()
+            await self._serving
+        self._sweeping = asyncio.create_task(
+            sweep(self._server.server_state.connections, asyncio.get_running_loop()), name="management-sweep"
+        )
+        return bound
+
+    async def stop(self) -> None:
+        """Stop listening, let requests under way finish for a moment, close all connections."""
+        self.app.context.stopping = True
+        self._server.should_exit = True
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+        if self._serving is not None:
+            await self._serving
+        await self.app.members.close()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, except that the node keeps the signals and is told when the server listens."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.ready.set()
+
+
+async def _listen(host: str, port: int) -> socket.socket:
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        family, _, _, _, address = found[0]
+        return socket.create_server((str(address[0]), int(address[1])), family=family, backlog=BACKLOG)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise TransportError(
+            f"the management endpoint cannot listen on {host}:{port}: {reason}; free the port or change listen.management"
+        ) from error
