@@ -1,0 +1,1 @@
+complete --command raftctl --no-files --arguments "(env _RAFTCTL_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=get-args _TYPER_COMPLETE_ARGS=(commandline -cp) raftctl)" --condition "env _RAFTCTL_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=is-args _TYPER_COMPLETE_ARGS=(commandline -cp) raftctl"

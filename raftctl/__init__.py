@@ -1,0 +1,3 @@
+"""The operations tool for Raft clusters."""
+
+__version__ = "0.1.0"

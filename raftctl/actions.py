@@ -1,0 +1,196 @@
+"""Doing one thing to the cluster, and seeing that it was done: plan, rules, question, request, look.
+
+"Accepted" is not "done": when the node answered before it saw the effect, or its reply was lost, the cluster is looked at
+until the effect is seen or the time is up (exit 7).
+Source: contract section 5; field notes A.3.7, A.3.8, B 19, 20, 24.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import msgspec
+
+from raftctl.confirm import Tier
+from raftctl.errors import CtlError
+from raftctl.guards import Finding, Verdict, refusal, with_overrides
+from raftctl.model import ActionReply, Expect, NodeStatus
+from raftctl.output.tables import Cell, Column, Table, Tone
+from raftctl.output.text import listed, printable
+from raftctl.session import Session, poll
+from raftctl.survey import Survey
+
+WAIT_S: Final = 5.0
+"""How long a node may look for the effect before this program looks itself."""
+
+
+class Action(msgspec.Struct, frozen=True, kw_only=True):
+    """One request to be made.
+
+    `what` completes "… is refused" and, as a question, "…? [y/N]". `seen` returns a sentence when a survey shows the effect.
+    """
+
+    name: str
+    what: str
+    node: int | None
+    requested: dict[str, object]
+    tier: Tier
+    cluster: str
+    send: Callable[[], ActionReply]
+    seen: Callable[[Survey], str | None]
+    findings: Sequence[Finding] = ()
+    steps: Sequence[str] = ()
+
+
+def wait_s(session: Session) -> float:
+    """Return how long a node is to wait for the effect: not longer than the caller."""
+    return min(WAIT_S, session.settings.timeout_s())
+
+
+def expectation(status: NodeStatus | None) -> Expect | None:
+    """Return what the plan rests on: the term and leader as this node told them."""
+    return None if status is None else Expect(term=status.term, leader=status.leader)
+
+
+def perform(session: Session, actions: Sequence[Action]) -> None:
+    """Do all of them, one after the other, and show what happened.
+
+    Raises: CtlError: the first that was refused or is not seen to be done.
+    """
+    judged = [
+        msgspec.structs.replace(action, findings=with_overrides(action.findings, session.flags.override))
+        for action in actions
+    ]
+    if session.flags.dry_run:
+        _show_plans(session, judged)
+        return
+    for action in judged:
+        error = refusal(action.findings, action.what)
+        if error is not None:
+            raise error
+        warn_of(session, action.findings)
+    _ask(session, judged)
+    results: list[ActionReply] = []
+    try:
+        results.extend(_done(session, action) for action in judged)
+    finally:
+        if results:
+            _show_results(session, results)
+
+
+def _ask(session: Session, actions: Sequence[Action]) -> None:
+    """One question for all; they are of one kind."""
+    first = actions[0]
+    if first.tier is not Tier.MILD and not session.flags.yes:
+        for action in actions:
+            for step in action.steps:
+                session.output.say(f"  {step}")
+    question = first.what if len(actions) == 1 else f"{first.what}, and {len(actions) - 1} more like it"
+    session.confirm(first.tier, question, first.cluster)
+
+
+def warn_of(session: Session, findings: Sequence[Finding]) -> None:
+    for item in findings:
+        if item.verdict in {Verdict.WARN, Verdict.OVERRIDDEN}:
+            session.output.warn(f"{item.rule}: {item.measured} ({item.verdict}; needs: {item.threshold})")
+
+
+def _done(session: Session, action: Action) -> ActionReply:
+    try:
+        reply = action.send()
+    except CtlError as error:
+        if not error.outcome_unknown:
+            raise
+        session.output.note(f"{error.message}; looking whether it came about")
+        reply = ActionReply(
+            action=action.name, node=action.node or 0, requested=action.requested, changed=True, detail=error.message
+        )
+    if reply.observed:
+        return reply
+    detail = _look(session, action)
+    if detail is None:
+        waited_s = session.settings.timeout_s()
+        raise CtlError(
+            "not_observed",
+            f"{action.what}: accepted, but not seen to be done within {waited_s:g} s: {reply.detail or 'no further word'}",
+            hint="it may still come about; see: raftctl status",
+        )
+    return msgspec.structs.replace(reply, observed=True, detail=detail)
+
+
+def _look(session: Session, action: Action) -> str | None:
+    again = poll(session.settings.timeout_s())
+    while True:
+        seen = action.seen(session.client.cluster())
+        if seen is not None or not again():
+            return seen
+
+
+# -- showing -------------------------------------------------------------------------------------------------------------
+
+
+def _show_results(session: Session, results: Sequence[ActionReply]) -> None:
+    data = [msgspec.to_builtins(result, str_keys=True) for result in results]
+    lines = [f"node {result.node}: {sentence(result)}" for result in results]
+    session.output.show(
+        "action" if len(data) == 1 else "actions",
+        data[0] if len(data) == 1 else {"items": data},
+        lines,
+        items=data,
+        names=[result.node for result in results],
+    )
+
+
+def sentence(reply: ActionReply) -> str:
+    """Return what happened, in words; `changed` false is said."""
+    text = _in_our_words(reply) or printable(reply.detail) or reply.action.replace("_", " ") + " done"
+    return text if reply.changed or "already" in text else f"{text} (nothing to change)"
+
+
+def _in_our_words(reply: ActionReply) -> str | None:
+    """Return a sentence where the node's effect says more than its detail."""
+    effective = reply.effective
+    acked = effective.get("acked_by")
+    if reply.action == "heartbeat" and isinstance(acked, list):
+        return f"acknowledged by node {listed(acked)}" if acked else "acknowledged by no other node"
+    if reply.action == "runtime_config" and effective:
+        return ", ".join(f"{name} {'on' if value else 'off'}" for name, value in effective.items())
+    return None
+
+
+def _show_plans(session: Session, actions: Sequence[Action]) -> None:
+    """Print the plans; Raises: CtlError: a rule forbids one."""
+    data = [
+        {
+            "action": action.name,
+            "node": action.node,
+            "requested": action.requested,
+            "tier": action.tier.value,
+            "steps": list(action.steps),
+            "rules": [msgspec.to_builtins(item) for item in action.findings],
+        }
+        for action in actions
+    ]
+    view: list[Table | str] = []
+    for action in actions:
+        view += [session.output.line(f"Plan: {action.what}", Tone.STRONG), *(f"  {step}" for step in action.steps)]
+        if action.findings:
+            view += ["", rules_table(action.findings)]
+    view.append("Nothing was done: --dry-run.")
+    nodes = [action.node for action in actions if action.node is not None]
+    session.output.show("plan", data[0] if len(data) == 1 else {"items": data}, view, items=data, names=nodes)
+    errors = [error for action in actions if (error := refusal(action.findings, action.what)) is not None]
+    if errors:
+        raise errors[0]
+
+
+def rules_table(findings: Sequence[Finding]) -> Table:
+    tones = {Verdict.OK: Tone.GOOD, Verdict.FAIL: Tone.BAD}
+    return Table(
+        [Column("RULE"), Column("VERDICT"), Column("MEASURED"), Column("NEEDS")],
+        [
+            [item.rule, Cell(item.verdict.value, tones.get(item.verdict, Tone.WARN)), item.measured, item.threshold]
+            for item in findings
+        ],
+    )

@@ -1,0 +1,103 @@
+"""Which commands there are, and under which heading each stands in the help."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import typer
+
+from raftctl.commands import change, context, dev, kv, observe, rejoin, runs, setup, trigger
+from raftctl.help import Command, Group
+from raftctl.options import Run, flags_only, with_session
+from raftctl.settings import Flags
+
+_TRIGGERS: dict[str, Callable[..., None]] = {
+    "elect": trigger.elect,
+    "heartbeat": trigger.heartbeat,
+    "snapshot": trigger.snapshot,
+    "purge-log": trigger.purge_log,
+    "transfer-leader": trigger.transfer_leader,
+    "allow-next-revert": trigger.allow_next_revert,
+}
+
+
+_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+
+
+def _group(help_text: str | None = None) -> typer.Typer:
+    return typer.Typer(
+        help=help_text,
+        cls=Group,
+        rich_markup_mode=None,
+        add_completion=False,
+        no_args_is_help=help_text is not None,
+        pretty_exceptions_enable=False,
+        context_settings=_SETTINGS,
+    )
+
+
+def _add(group: typer.Typer, name: str, function: Callable[..., None], panel: str | None = None) -> None:
+    group.command(name, cls=Command, rich_help_panel=panel, context_settings=_SETTINGS)(with_session(function))
+
+
+def _callback(typer_context: typer.Context, flags: Flags) -> None:
+    """Operate a Raft cluster: see it, trigger what its engine can do, bring a node back safely.
+
+    Exit codes: 0 done and seen to be done, 1 bug, 2 usage, 3 configuration, 4 unreachable, 5 refused by a rule, 6 conflict,
+    7 accepted but not seen, 8 runbook failed and undone, 9 runbook needs attention, 10 degraded, 11 no quorum, 12 not
+    allowed, 13 not found, 14 mismatch, 20 you said no, 130 interrupted.
+    """
+    run: Run = typer_context.find_root().obj
+    run.begin(flags)
+    if typer_context.invoked_subcommand is None:
+        typer.echo(typer_context.get_help())
+
+
+def _add_group(name: str, help_text: str, panel: str, commands: dict[str, Callable[..., None]]) -> None:
+    group = _group(help_text)
+    app.add_typer(group, name=name, rich_help_panel=panel)
+    for command, function in commands.items():
+        _add(group, command, function)
+
+
+app = _group()
+app.callback(invoke_without_command=True)(flags_only(_callback))
+
+_add(app, "status", observe.status, "Observe")
+_add(app, "nodes", observe.nodes, "Observe")
+_add(app, "health", observe.health, "Observe")
+
+for _name, _function in _TRIGGERS.items():
+    _add(app, _name, _function, "Trigger")
+_add_group("trigger", "The same six as a group.", "Trigger", _TRIGGERS)
+
+_add(app, "init", change.init, "Change")
+_add_group(
+    "runtime-config",
+    "What a node's timers do by themselves.",
+    "Change",
+    {"get": change.runtime_config_get, "set": change.runtime_config_set},
+)
+
+_add(app, "rejoin-node", rejoin.rejoin_node, "Runbooks")
+_add_group("runs", "What runbooks did.", "Runbooks", {"list": runs.list_runs, "show": runs.show})
+
+_add_group(
+    "kv",
+    "Read and write the bundled key-value store.",
+    "Data",
+    {"get": kv.get, "put": kv.put, "delete": kv.delete, "list": kv.list_keys},
+)
+
+_add_group(
+    "context",
+    "The clusters this program knows.",
+    "Set-up",
+    {"list": context.list_contexts, "show": context.show, "use": context.use, "add": context.add, "remove": context.remove},
+)
+_add_group("config", "The configuration file.", "Set-up", {"path": context.config_path, "view": context.config_view})
+_add_group(
+    "dev", "A cluster on this machine to try things on.", "Set-up", {"up": dev.up, "status": dev.status, "down": dev.down}
+)
+_add(app, "completion", setup.completion, "Set-up")
+_add(app, "version", setup.version, "Set-up")

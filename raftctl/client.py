@@ -1,0 +1,79 @@
+"""The one way in which raftctl talks to a cluster: verbs, not paths.
+
+Nothing above this interface knows how a cluster is reached; a cluster of another make is another class with these verbs.
+Every verb either returns what the cluster said or raises `CtlError`; one that changes something and whose reply was lost
+raises an error with `outcome_unknown`.
+Source: contract sections 2 to 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from raftctl.model import (
+    ActionReply,
+    Address,
+    BarrierReply,
+    DigestReply,
+    Expect,
+    ItemList,
+    LogId,
+    NodeStatus,
+    Value,
+    WipeReply,
+    WriteReply,
+)
+from raftctl.survey import Survey
+
+
+class ClusterClient(Protocol):
+    """`node` is an id out of the last survey; verbs without it go to the leader, wherever that is now.
+
+    `wait_s`: how long the node may take to see the effect before it answers `observed: false`.
+    """
+
+    def cluster(self) -> Survey:
+        """Ask every endpoint and every member they name, at once."""
+
+    def status(self, node: int) -> NodeStatus: ...
+
+    def elect(self, node: int, *, pre_vote: bool, expect: Expect | None, wait_s: float) -> ActionReply: ...
+
+    def heartbeat(self, *, wait_s: float) -> ActionReply: ...
+
+    def snapshot(self, node: int, *, wait_s: float) -> ActionReply: ...
+
+    def purge_log(self, node: int, upto: int, *, strict: bool, expect: Expect | None, wait_s: float) -> ActionReply: ...
+
+    def transfer_leader(self, to: int, *, expect: Expect | None, wait_s: float) -> ActionReply: ...
+
+    def allow_next_revert(self, to: int, *, allow: bool, ttl_s: float, expect: Expect | None) -> ActionReply: ...
+
+    def init(self, members: Mapping[int, Address], *, wait_s: float) -> ActionReply:
+        """Give birth to the cluster; asked of the first endpoint that is one of the members."""
+
+    def abort_init(self) -> ActionReply: ...
+
+    def set_runtime_config(self, node: int, flags: Mapping[str, bool], *, wait_s: float) -> ActionReply: ...
+
+    def barrier(self, exclude: Sequence[int], *, digest: bool, expect: Expect | None, wait_s: float) -> BarrierReply: ...
+
+    def digest(self, node: int, at: int, *, wait_s: float) -> DigestReply: ...
+
+    def stop_raft(self, node: int) -> ActionReply: ...
+
+    def start_raft(self, node: int) -> ActionReply: ...
+
+    def wipe(self, node: int, *, cluster: str, recover_until: LogId, reason: str) -> WipeReply: ...
+
+    def kv_put(self, key: bytes, value: bytes, *, revision: int | None, create: bool, request_id: str) -> WriteReply:
+        """`request_id`: a write repeated with the same one happens once."""
+
+    def kv_get(self, key: bytes, *, consistency: str) -> Value: ...
+
+    def kv_delete(self, key: bytes, *, revision: int | None, request_id: str) -> WriteReply: ...
+
+    def kv_list(self, prefix: bytes, *, after: bytes | None, limit: int, consistency: str) -> ItemList: ...
+
+    def close(self) -> None: ...

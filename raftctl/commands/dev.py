@@ -1,0 +1,162 @@
+"""A sandbox of real nodes on this machine: up, status, down."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from raftctl.errors import CtlError
+from raftctl.session import Session, poll
+
+if TYPE_CHECKING:
+    from raftctl.output.tables import Cell, Table
+    from raftctl.sandbox import Sandbox
+    from raftctl.survey import Survey
+
+CONTEXT: Final = "dev"
+DirOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--dir", metavar="DIR", help="Where it lives; or RAFTCTL_DEV_DIR; default: beside this program's journals."
+    ),
+]
+
+
+def sandbox_path(directory: Path | None) -> Path:
+    """Return where the sandbox is: named, in the environment, where `dev up` last put it, or the default."""
+    from raftctl.config_file import read_config
+    from raftctl.runbook.journal import state_path
+
+    named = directory or (Path(os.environ["RAFTCTL_DEV_DIR"]) if os.environ.get("RAFTCTL_DEV_DIR") else None)
+    if named is not None:
+        return named.absolute()
+    entry = read_config().contexts.get(CONTEXT)
+    return Path(entry.sandbox) if entry is not None and entry.sandbox else state_path() / "dev"
+
+
+def up(
+    session: Session,
+    nodes: Annotated[int, typer.Option("--nodes", min=1, max=9, metavar="N", help="How many.")] = 3,
+    directory: DirOption = None,
+    base_port: Annotated[
+        int, typer.Option("--base-port", metavar="PORT", help="Management ports begin here, peer ports 100 above.")
+    ] = 9101,
+) -> None:
+    """Start a cluster on this machine, and write a context for it."""
+    from raftctl.output.views import headline, status_table, survey_data
+    from raftctl.sandbox import Sandbox
+
+    path = sandbox_path(directory)
+    if session.flags.dry_run:
+        session.output.show("plan", {"directory": str(path), "nodes": nodes}, [f"would start {nodes} nodes in {path}"])
+        return
+    sandbox = Sandbox.load(path) if (path / "sandbox.json").exists() else Sandbox.create(path, nodes, base_port)
+    if len(sandbox.state.nodes) != nodes:
+        had = len(sandbox.state.nodes)
+        raise CtlError(
+            "config", f"the sandbox in {path} has {had} nodes, not {nodes}", hint="raftctl dev down --purge ends it"
+        )
+    sandbox.check_ports([number for number in sandbox.state.nodes if not sandbox.running(number)])
+    for number in sandbox.state.nodes:
+        sandbox.start(number)
+    session.output.note(f"started {nodes} nodes in {path}; waiting for a leader")
+    survey = _until_led(session, sandbox)
+    current = _write_context(sandbox)
+    told = f"context {CONTEXT} {'is current' if current else f'was written; use it with: raftctl context use {CONTEXT}'}"
+    data = {"directory": str(path), "context": CONTEXT, "current": current, **survey_data(survey)}
+    view: list[Table | str] = [headline(survey), "", status_table(survey, wide=False), "", told]
+    session.output.show("dev", data, view, names=[node.node_id for node in survey.nodes])
+
+
+def _until_led(session: Session, sandbox: Sandbox) -> Survey:
+    """Return what the cluster looks like once a leader has its quorum and everybody answers."""
+    from raftctl.health import Condition, health_of
+
+    again = poll(session.settings.timeout_s(), every_s=0.1)
+    client = session.client_of(sandbox.endpoints)
+    try:
+        while True:
+            sandbox.check_alive()
+            survey = client.cluster()
+            if health_of(survey).condition is Condition.OK:
+                return survey
+            if not again():
+                hint = f"their logs are in {sandbox.directory}; raftctl dev status"
+                raise CtlError("not_observed", f"the nodes are up, but not well: {_worst(survey)}", hint=hint)
+    finally:
+        client.close()
+
+
+def _worst(survey: Survey) -> str:
+    from raftctl.health import Condition, health_of
+
+    return "; ".join(check.measured for check in health_of(survey).checks if check.condition is not Condition.OK)
+
+
+def _write_context(sandbox: Sandbox) -> bool:
+    from raftctl.config_file import ContextEntry, add_context
+
+    entry = ContextEntry(endpoints=tuple(sandbox.endpoints), sandbox=str(sandbox.directory))
+    return add_context(CONTEXT, entry, replace=True)
+
+
+def status(session: Session, directory: DirOption = None) -> None:
+    """Show the sandbox's processes."""
+    from raftctl.output.tables import Cell, Column, Table, Tone
+    from raftctl.sandbox import Sandbox
+
+    sandbox = Sandbox.load(sandbox_path(directory))
+    items = [
+        {
+            "node": number,
+            "pid": node.pid if sandbox.running(number) else None,
+            "running": sandbox.running(number),
+            "management": f"http://{node.management}",
+            "log": str(sandbox.log_path(number)),
+        }
+        for number, node in sandbox.state.nodes.items()
+    ]
+    rows: list[list[Cell | str]] = [
+        [
+            str(item["node"]),
+            Cell("running", Tone.GOOD) if item["running"] else Cell("stopped", Tone.BAD),
+            str(item["pid"] or "-"),
+            str(item["management"]),
+            str(item["log"]),
+        ]
+        for item in items
+    ]
+    table = Table(
+        [Column("NODE", right=True), Column("PROCESS"), Column("PID", right=True), Column("MANAGEMENT"), Column("LOG")], rows
+    )
+    data = {"directory": str(sandbox.directory), "items": items}
+    session.output.show("dev-status", data, [table], items=items, names=[item["node"] for item in items])
+
+
+def down(
+    session: Session,
+    directory: DirOption = None,
+    purge: Annotated[bool, typer.Option("--purge", help="Remove its data and its context too.")] = False,
+) -> None:
+    """End the sandbox's processes, and only those."""
+    from raftctl.config_file import read_config, remove_context
+    from raftctl.sandbox import Sandbox
+
+    sandbox = Sandbox.load(sandbox_path(directory))
+    running = [number for number in sandbox.state.nodes if sandbox.running(number)]
+    if session.flags.dry_run:
+        session.output.show("plan", {"stop": running, "purge": purge}, [f"would stop nodes {running}"], names=running)
+        return
+    for number in running:
+        sandbox.stop(number)
+    told = f"stopped {len(running)} nodes" if running else "no node was running"
+    if purge:
+        sandbox.purge()
+        entry = read_config().contexts.get(CONTEXT)
+        if entry is not None and entry.sandbox == str(sandbox.directory):
+            remove_context(CONTEXT)
+        told += f"; removed {sandbox.directory}"
+    session.output.show("dev", {"stopped": running, "purged": purge}, [told], names=running)

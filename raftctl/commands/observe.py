@@ -1,0 +1,109 @@
+"""Looking at the cluster: status, nodes, health. Reads work without a leader."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from raftctl.errors import CtlError, ExitCode, usage
+from raftctl.session import Session, nobody_answers, poll
+from raftctl.settings import OutputFormat
+
+if TYPE_CHECKING:
+    from raftctl.output.tables import Table
+    from raftctl.survey import Survey
+
+_CLEAR = "\x1b[H\x1b[2J\x1b[3J"
+
+
+def status(
+    session: Session,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Show it again and again.")] = False,
+    interval: Annotated[str, typer.Option("--interval", metavar="TIME", help="How often, with --watch.")] = "1s",
+) -> None:
+    """Show every node, its log and what is wrong with it."""
+    if not watch:
+        survey = session.client.cluster()
+        _show_status(session, survey)
+        if not survey.statuses:
+            raise nobody_answers(survey)
+        return
+    from raftctl.durations import parse_duration
+
+    if session.settings.output is OutputFormat.JSON:
+        raise usage("-o json is one document, --watch never ends", "use -o jsonl: a document a line")
+    every_s = parse_duration(interval, "--interval")
+    try:
+        while True:
+            survey = session.client.cluster()
+            if sys.stdout.isatty() and session.output.for_people:
+                sys.stdout.write(_CLEAR)
+            _show_status(session, survey)
+            time.sleep(every_s)
+    except KeyboardInterrupt:
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
+
+
+def _show_status(session: Session, survey: Survey) -> None:
+    from raftctl.output import views
+
+    output = session.output
+    output.warnings.clear()
+    for warning in views.survey_warnings(survey):
+        output.warn(warning)
+    data = views.survey_data(survey)
+    alarms = views.alarm_lines(survey)
+    view: list[Table | str] = [views.status_table(survey, wide=output.wide), *alarms]
+    if survey.statuses:
+        view = [views.headline(survey), "", *view]
+    output.show("status", data, view, items=data["nodes"] if not survey.statuses else [data], names=views.node_names(survey))
+
+
+def nodes(session: Session) -> None:
+    """List the nodes and their addresses."""
+    from raftctl.output import views
+
+    survey = session.client.cluster()
+    items = [views.node_data(survey, node) for node in survey.nodes]
+    table = views.nodes_table(survey, wide=session.output.wide)
+    session.output.show("nodes", {"nodes": items}, [table], items=items, names=views.node_names(survey))
+    if not survey.statuses:
+        raise nobody_answers(survey)
+
+
+def health(
+    session: Session,
+    wait: Annotated[bool, typer.Option("--wait", help="Look until the cluster is well, or --timeout has passed.")] = False,
+) -> None:
+    """Say whether the cluster is well: exit 0, 10 degraded, 11 no quorum, 4 unreachable."""
+    from raftctl.health import EXIT_OF, Condition, health_of
+    from raftctl.output import views
+
+    survey = session.client.cluster()
+    verdict = health_of(survey)
+    again = poll(session.settings.timeout_s() if wait else 0.0, every_s=0.2)
+    while verdict.condition is not Condition.OK and again():
+        survey = session.client.cluster()
+        verdict = health_of(survey)
+    quorum = survey.quorum
+    checks = [
+        {"name": check.name, "condition": check.condition.value, "measured": check.measured} for check in verdict.checks
+    ]
+    data = {
+        "cluster": survey.cluster or None,
+        "condition": verdict.condition.value,
+        "failure_tolerance": quorum.tolerance,
+        "checks": checks,
+    }
+    line = views.headline(survey) if survey.statuses else "No node answers."
+    view: list[Table | str] = [line, "", views.health_table(verdict)]
+    session.output.show("health", data, view, items=checks, names=[verdict.condition.value])
+    session.exit_code = EXIT_OF[verdict.condition]
+    if wait and verdict.condition is not Condition.OK:
+        session.output.note(f"not well within {session.settings.timeout_s():g} s")
+    errors = [node.error for node in survey.nodes if node.error is not None]
+    if not survey.statuses and any(error.code in {"unauthorized", "forbidden"} for error in errors):
+        raise CtlError(errors[0].code, errors[0].detail, hint="see --token-file")

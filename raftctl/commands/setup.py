@@ -1,0 +1,33 @@
+"""Setting this program up: completion scripts and its version."""
+
+from __future__ import annotations
+
+import enum
+from typing import Annotated
+
+import typer
+
+from raftctl import __version__
+from raftctl.session import Session
+
+
+class Shell(enum.StrEnum):
+    BASH = "bash"
+    ZSH = "zsh"
+    FISH = "fish"
+    POWERSHELL = "powershell"
+
+
+def completion(
+    session: Session, shell: Annotated[Shell, typer.Argument(metavar="SHELL", help="bash, zsh, fish or powershell.")]
+) -> None:
+    """Print the completion script of a shell."""
+    from raftctl.completion_files import script
+
+    text = script(shell.value)
+    session.output.show("completion", {"shell": shell.value, "script": text}, [text.rstrip("\n")], names=[shell.value])
+
+
+def version(session: Session) -> None:
+    """Print the version of this program."""
+    session.output.show("version", {"version": __version__}, [f"raftctl {__version__}"], names=[__version__])

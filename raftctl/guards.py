@@ -1,0 +1,367 @@
+"""The rules that must hold before a dangerous action: each with an id, what was measured, and what it was measured against.
+
+Pure: a survey goes in, findings come out. A refusal prints the numbers; a rule that may be overridden is overridden by its
+own name, never by one switch for all.
+Source: design of rejoin (preflight rules); field notes A.3.3, B 14, 15, 21.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from raftctl.errors import CtlError, usage
+from raftctl.model import NodeStatus, index_of
+from raftctl.output.text import human_bytes, human_ms, listed
+from raftctl.survey import Survey
+
+LAG_MAX: Final = 5000
+"""Entries another voter may be behind: openraft's replication_lag_threshold."""
+CONTACT_MS_MAX: Final = 1000.0
+"""For nodes that do not tell their election timeout: three of the default engine's longest; a busy machine passes."""
+SPACE_RESERVE_BYTES: Final = 64 * 1024 * 1024
+"""Beside the data itself: one log segment and a snapshot's temporary file."""
+
+
+class Verdict(enum.StrEnum):
+    """`step`: does not hold yet, the runbook sees to it first."""
+
+    OK = "ok"
+    WARN = "warn"
+    STEP = "step"
+    FAIL = "fail"
+    OVERRIDDEN = "overridden"
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """One rule held against the world."""
+
+    rule: str
+    verdict: Verdict
+    measured: str
+    threshold: str
+    hint: str = ""
+    overridable: bool = False
+
+
+def finding(rule: str, holds: bool, measured: str, threshold: str, *, hint: str = "", overridable: bool = False) -> Finding:
+    verdict = Verdict.OK if holds else Verdict.FAIL
+    return Finding(rule=rule, verdict=verdict, measured=measured, threshold=threshold, hint=hint, overridable=overridable)
+
+
+def with_overrides(findings: Sequence[Finding], overrides: Sequence[str]) -> list[Finding]:
+    """Return the findings with the named rules overridden.
+
+    Raises: CtlError: usage, a name is no rule of this action or must not be overridden.
+    """
+    known = {item.rule: item for item in findings}
+    for rule in overrides:
+        if rule not in known:
+            raise usage(f"--override {rule}: no such rule here", f"the rules are: {', '.join(known) or 'none'}")
+        if not known[rule].overridable:
+            may = ", ".join(item.rule for item in findings if item.overridable) or "none"
+            raise usage(f"--override {rule}: this rule cannot be overridden", f"rules that can: {may}")
+    return [
+        msgspec.structs.replace(item, verdict=Verdict.OVERRIDDEN)
+        if item.verdict is Verdict.FAIL and item.rule in overrides
+        else item
+        for item in findings
+    ]
+
+
+def refusal(findings: Sequence[Finding], what: str) -> CtlError | None:
+    """Return why it must not be done, None if it may."""
+    failed = [item for item in findings if item.verdict is Verdict.FAIL]
+    if not failed:
+        return None
+    reasons = "; ".join(f"{item.rule}: {item.measured} (needs: {item.threshold})" for item in failed)
+    overridable = [item.rule for item in failed if item.overridable]
+    hint = next((item.hint for item in failed if item.hint), "")
+    if not hint and len(overridable) == len(failed):
+        hint = "to go on all the same: " + " ".join(f"--override {rule}" for rule in overridable)
+    return CtlError(
+        "refused",
+        f"{what} is refused, nothing was changed: {reasons}",
+        hint=hint,
+        rule_ids=[item.rule for item in failed],
+        measured={item.rule: {"measured": item.measured, "threshold": item.threshold} for item in failed},
+    )
+
+
+# -- rules of the triggers -----------------------------------------------------------------------------------------------
+
+
+def has_leader(survey: Survey) -> Finding:
+    leader = survey.leader
+    measured = f"node {leader.node_id} leads term {leader.term}" if leader is not None else "no node leads"
+    return finding(
+        "one-leader", leader is not None, measured, "a leader", hint="raftctl elect --node N makes a node campaign"
+    )
+
+
+def transfer_rules(survey: Survey, to: int) -> list[Finding]:
+    """May leadership go to node `to`? The leader holds its own rules as well; these say it before anything is asked."""
+    leader = survey.leader
+    findings = [has_leader(survey)]
+    voters = survey.membership.voters
+    findings.append(finding("target-voter", to in voters, f"voters are {listed(voters)}", f"node {to} is a voter"))
+    if leader is None:
+        return findings
+    findings.append(
+        finding("target-not-leader", leader.node_id != to, f"node {leader.node_id} leads", f"node {to} does not lead")
+    )
+    replication = survey.replication(to)
+    if replication is not None:
+        measured = f"node {to} is {replication.lag} entries behind ({replication.state})"
+        flows = replication.state == "replicate" and replication.lag <= LAG_MAX
+        findings.append(finding("target-caught-up", flows, measured, f"at most {LAG_MAX} behind, state replicate"))
+    return findings
+
+
+def elect_rules(survey: Survey, node: int) -> list[Finding]:
+    """May this node campaign?"""
+    voters = survey.membership.voters
+    status = survey.status(node)
+    findings = [finding("target-voter", node in voters, f"voters are {listed(voters)}", f"node {node} is a voter")]
+    if status is not None:
+        until = f"until {status.recovering.until}" if status.recovering is not None else "not recovering"
+        findings.append(finding("target-whole", status.recovering is None, f"node {node}: {until}", "not recovering"))
+    return findings
+
+
+def purge_rules(status: NodeStatus, upto: int, *, strict: bool) -> list[Finding]:
+    """Is there a snapshot that covers what is to go?"""
+    end = index_of(status.snapshot)
+    purged = index_of(status.purged)
+    if upto <= purged:
+        return [finding("snapshot-covers", True, f"purged up to {purged} already", "nothing to do")]
+    hint = f"raftctl snapshot --node {status.node_id}"
+    measured = f"the snapshot of node {status.node_id} ends at {end}" if end else f"node {status.node_id} has no snapshot"
+    if strict:
+        return [
+            finding("snapshot-covers", upto <= end, measured, f"a snapshot up to {upto}, as --strict demands", hint=hint)
+        ]
+    return [finding("snapshot-covers", end > 0, measured, "a snapshot", hint=hint)]
+
+
+def revert_rules(survey: Survey, to: int) -> list[Finding]:
+    """Is there a leader to give the permission, and a member to get it?"""
+    findings = [has_leader(survey)]
+    members = sorted({*survey.membership.voters, *survey.membership.learners})
+    findings.append(finding("target-member", to in members, f"members are {listed(members)}", f"node {to} is a member"))
+    if survey.leader is not None:
+        leads = survey.leader.node_id == to
+        findings.append(
+            finding("target-not-leader", not leads, f"node {survey.leader.node_id} leads", f"node {to} does not lead")
+        )
+    return findings
+
+
+# -- preflight of rejoin-node --------------------------------------------------------------------------------------------
+
+
+def rejoin_rules(survey: Survey, target: int, lock_holder: str | None) -> list[Finding]:
+    """Return all rules of way A, each measured, in the order of the table.
+
+    Args:
+        lock_holder: who holds this machine's lock for the cluster, None: nobody.
+    """
+    return [
+        _identity(survey, target),
+        _one_leader(survey, target),
+        _not_leader(survey, target),
+        _config_settled(survey, target),
+        _others_healthy(survey, target),
+        _no_other_recovering(survey, target),
+        _holders_without_target(survey, target),
+        _snapshot_or_log(survey),
+        _space(survey, target),
+        _no_lock(survey, target, lock_holder),
+    ]
+
+
+def _identity(survey: Survey, target: int) -> Finding:
+    status = survey.status(target)
+    report = survey.report(target)
+    threshold = "reachable, and the life of the node that the configuration names"
+    if status is None:
+        why = (
+            report.error.detail
+            if report is not None and report.error is not None
+            else "no endpoint and no member has this id"
+        )
+        hint = "way A needs the node's endpoint; start its process first"
+        return finding("identity", False, f"node {target} does not answer: {why}", threshold, hint=hint)
+    lives = survey.membership.incarnations.get(target, ())
+    named = f"named: {listed(life[:8] for life in lives)}" if lives else "no life of it is named"
+    measured = f"{status.cluster}/{target}, incarnation {status.incarnation[:8]}, {named}"
+    same_cluster = survey.view is not None and (status.cluster, status.cluster_id) == (
+        survey.view.cluster,
+        survey.view.cluster_id,
+    )
+    started = status.birth == "started"
+    return finding("identity", same_cluster and started and status.incarnation in lives, measured, threshold)
+
+
+def _others(survey: Survey, target: int) -> list[int]:
+    return [node_id for node_id in survey.membership.voters if node_id != target]
+
+
+def _one_leader(survey: Survey, target: int) -> Finding:
+    """A target that is stopped or failed knows nothing new; it is not asked."""
+    voters = survey.membership.voters
+    asked = [
+        status
+        for status in survey.statuses
+        if status.node_id in voters and not (status.node_id == target and status.stopped)
+    ]
+    words = sorted({(status.leader or 0, status.term) for status in asked})
+    agree = survey.leader is not None and words == [(survey.leader.node_id, survey.leader.term)]
+    measured = listed(f"{f'node {leader}' if leader else 'nobody'} leads term {term}" for leader, term in words)
+    return finding("one-leader", agree, f"{len(asked)} voters say: {measured}", "all say the same leader and term")
+
+
+def _not_leader(survey: Survey, target: int) -> Finding:
+    leader = survey.leader
+    if leader is None or leader.node_id != target:
+        measured = f"node {leader.node_id} leads" if leader is not None else "nobody leads"
+        return finding("not-leader", True, measured, f"node {target} does not lead")
+    return Finding(
+        rule="not-leader",
+        verdict=Verdict.STEP,
+        measured=f"node {target} leads; leadership is transferred first",
+        threshold=f"node {target} does not lead",
+    )
+
+
+def _config_settled(survey: Survey, target: int) -> Finding:
+    membership = survey.membership
+    told = {index_of(status.membership.log_id) for status in survey.statuses if status.node_id != target}
+    sets = "->".join("{" + ",".join(map(str, config)) + "}" for config in membership.configs) or "{}"
+    committed = "committed" if membership.committed else "not committed"
+    measured = (
+        f"{sets} of {membership.log_id or '-'}, {committed}, known alike by {'all' if len(told) == 1 else 'some only'}"
+    )
+    settled = len(membership.configs) == 1 and membership.committed and len(told) == 1
+    return finding("config-settled", settled, measured, "one voter set, committed, known alike by all")
+
+
+def _others_healthy(survey: Survey, target: int) -> Finding:
+    timeout_ms = survey.view.election_timeout_max_ms if survey.view is not None else None
+    contact_ms = timeout_ms or CONTACT_MS_MAX
+    told: list[str] = []
+    ill = 0
+    for node_id in _others(survey, target):
+        word, well = _health(survey, node_id, contact_ms)
+        told.append(f"node {node_id} {word}")
+        ill += not well
+    threshold = f"every other voter reachable, at most {LAG_MAX} behind, heard of within {human_ms(contact_ms)}"
+    hint = "" if not ill else "a quorum without the target may be enough: --override others-healthy"
+    return finding(
+        "others-healthy",
+        ill == 0 and bool(told),
+        ", ".join(told) or "no other voter",
+        threshold,
+        hint=hint,
+        overridable=True,
+    )
+
+
+def _health(survey: Survey, node_id: int, contact_ms: float) -> tuple[str, bool]:
+    if survey.leader is not None and survey.leader.node_id == node_id:
+        quorum_ms = survey.leader.last_quorum_acked_ms_ago
+        return f"leads (quorum {human_ms(quorum_ms)} ago)", quorum_ms is None or quorum_ms <= contact_ms
+    if survey.status(node_id) is None or node_id in survey.down:
+        return "is down", False
+    replication = survey.replication(node_id)
+    if replication is None:
+        return "is not told of by a leader", False
+    contact = replication.last_ack_ms_ago
+    well = replication.lag <= LAG_MAX and contact is not None and contact <= contact_ms and replication.state == "replicate"
+    return f"is {replication.lag} behind, heard {human_ms(contact)} ago ({replication.state})", well
+
+
+def _no_other_recovering(survey: Survey, target: int) -> Finding:
+    found: list[str] = []
+    for status in survey.statuses:
+        if status.node_id == target:
+            continue
+        if status.recovering is not None:
+            found.append(f"node {status.node_id} is recovering")
+        if status.birth != "started":
+            found.append(f"node {status.node_id} is {status.birth}")
+    leader = survey.leader
+    for node_id, replication in (leader.replication or {}).items() if leader is not None else ():
+        if node_id != target and replication.revert_armed:
+            found.append(f"node {node_id} may revert")
+        if node_id != target and replication.state == "reverted":
+            found.append(f"node {node_id} has reverted")
+    threshold = "no other node blank, recovering, reverted or armed"
+    return finding("no-other-recovering", not found, ", ".join(found) or "none", threshold)
+
+
+def _holders_without_target(survey: Survey, target: int) -> Finding:
+    """n - q + 1 holders other than the target: enough that every later quorum meets one of them."""
+    voters = survey.membership.voters
+    count = len(voters)
+    quorum = count // 2 + 1
+    needed = count - quorum + 1
+    up = [node_id for node_id in _others(survey, target) if node_id not in survey.down]
+    measured = f"{len(up)} of {count} voters besides node {target} are up"
+    holds = count > 1 and len(up) >= needed
+    hint = "a cluster of one comes back from a snapshot, not from others" if count == 1 else ""
+    result = finding("holders-without-target", holds, measured, f"at least {needed}", hint=hint)
+    is_voter = target in voters
+    if holds and is_voter and len(up) < quorum:
+        stop = f"{measured}; fewer than a quorum of {quorum}: writes stop until node {target} is back"
+        return msgspec.structs.replace(result, verdict=Verdict.WARN, measured=stop)
+    return result
+
+
+def _snapshot_or_log(survey: Survey) -> Finding:
+    leader = survey.leader
+    if leader is None:
+        return finding("snapshot-or-log", False, "nobody leads", "the leader can ship everything")
+    purged = index_of(leader.purged)
+    end = index_of(leader.snapshot)
+    measured = f"snapshot up to {end or '-'}, log from {purged + 1} to {index_of(leader.last_log)}"
+    holds = purged == 0 or end >= purged
+    return finding("snapshot-or-log", holds, measured, "log from 1, or a snapshot up to where the log begins")
+
+
+def _space(survey: Survey, target: int) -> Finding:
+    status = survey.status(target)
+    free = status.free_bytes if status is not None else None
+    size = (survey.leader.data_bytes or 0) if survey.leader is not None else 0
+    needed = size + SPACE_RESERVE_BYTES
+    measured = f"{human_bytes(free)} free" if free is not None else "not known"
+    return finding(
+        "space", free is not None and free >= needed, measured, f"at least {human_bytes(needed)}", overridable=True
+    )
+
+
+def _no_lock(survey: Survey, target: int, lock_holder: str | None) -> Finding:
+    found: list[str] = []
+    hint = ""
+    if lock_holder is not None:
+        found.append(f"this machine runs {lock_holder}")
+        hint = "wait for it, or see: raftctl runs list"
+    replication = survey.replication(target)
+    if replication is not None and replication.revert_armed:
+        found.append(f"node {target} may revert already (for {human_ms(replication.revert_armed_ms_left)} more)")
+        hint = hint or f"another rejoin may be under way; if not: raftctl allow-next-revert --to {target} --no-allow"
+    status = survey.status(target)
+    if status is not None and status.recovering is not None:
+        found.append(f"node {target} is recovering until {status.recovering.until}")
+        hint = hint or "it may come back by itself: raftctl health --wait; to begin again: --override no-lock"
+    threshold = "no other rejoin of this cluster under way"
+    return finding("no-lock", not found, ", ".join(found) or "free", threshold, hint=hint, overridable=lock_holder is None)
+
+
+def tolerance_left(survey: Survey, target: int) -> int:
+    """Return how many more voters may fail while the target is away; negative: writes stop at once."""
+    up = [node_id for node_id in _others(survey, target) if node_id not in survey.down]
+    return len(up) - (len(survey.membership.voters) // 2 + 1)

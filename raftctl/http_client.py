@@ -1,0 +1,409 @@
+"""The verbs of `ClusterClient` over the HTTP management endpoint; the only module that knows its paths.
+
+Who leads is found by asking every endpoint and every member they name. A node that answers 421 names the leader: it is
+followed once, and only to an address that the configured endpoints or their membership name, so that neither a request nor
+a token is led astray.
+Source: contract sections 2 to 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, TypeVar
+from urllib.parse import urlencode
+
+import msgspec
+
+from raftctl import model
+from raftctl.errors import CtlError
+from raftctl.http import Http, Reply, host_and_port
+from raftctl.model import Address, Expect, LogId, NodeStatus
+from raftctl.output.text import printable
+from raftctl.survey import NodeError, NodeReport, Survey
+
+T = TypeVar("T")
+
+Answer = tuple[NodeStatus, Mapping[str, object]] | tuple[CtlError, None]
+"""A node's status and how it worded it, or why there is none."""
+
+_STATUS: Final = "/v1/status"
+_JSON: Final = {"content-type": "application/json"}
+_ASKED_AT_ONCE_MAX: Final = 32
+
+msgspec.json.Decoder(NodeStatus)
+# msgspec looks into a Struct when it first meets it, and two threads that do so at once crash the interpreter (seen with
+# 0.22). Here it is met before there is a second thread.
+
+
+class HttpClusterClient:
+    """See `ClusterClient`. Not for two threads at a time."""
+
+    def __init__(self, http: Http, endpoints: Sequence[str]) -> None:
+        self._http = http
+        self._endpoints = [endpoint.rstrip("/") for endpoint in endpoints]
+        self._inventory = {place for endpoint in self._endpoints if (place := host_and_port(endpoint)) is not None}
+        self._urls: dict[int, str] = {}
+        self._leader: int | None = None
+        self._surveyed = False
+
+    def close(self) -> None:
+        self._http.close()
+
+    # -- looking -------------------------------------------------------------------------------------------------------
+
+    def cluster(self) -> Survey:
+        """Ask all endpoints; then the members that none of them turned out to be."""
+        answers = self._ask_all(self._endpoints)
+        members = _members(status for status, _raw in answers.values() if not isinstance(status, CtlError))
+        self._inventory |= {
+            place for address in members.values() if (place := host_and_port(address.management)) is not None
+        }
+        found = {status.node_id for status, _ in answers.values() if not isinstance(status, CtlError)}
+        asked = set(self._endpoints)
+        others = {node_id: address.management.rstrip("/") for node_id, address in members.items() if node_id not in found}
+        answers |= self._ask_all([url for url in others.values() if url and url not in asked])
+        survey = Survey(nodes=tuple(_reports(answers, others, members)))
+        self._remember(survey)
+        return survey
+
+    def _ask_all(self, urls: Sequence[str]) -> dict[str, Answer]:
+        """Return each one's status or why there is none.
+
+        Threads only wait for replies; decoding stays here, as msgspec's first look at a type is not safe in several at once.
+        """
+        if not urls:
+            return {}
+        with ThreadPoolExecutor(min(len(urls), _ASKED_AT_ONCE_MAX)) as pool:
+            replies = list(pool.map(self._ask, urls))
+        return {url: _answer(reply, url) for url, reply in zip(urls, replies, strict=True)}
+
+    def _ask(self, url: str) -> Reply | CtlError:
+        try:
+            return self._http.send("GET", url + _STATUS)
+        except CtlError as error:
+            return error
+
+    def _remember(self, survey: Survey) -> None:
+        self._urls = {node.node_id: node.management for node in survey.nodes if node.node_id is not None and node.management}
+        self._leader = survey.leader.node_id if survey.leader is not None else None
+        self._surveyed = True
+
+    def status(self, node: int) -> NodeStatus:
+        return self._call(self._url_of(node), "GET", _STATUS, NodeStatus)
+
+    def digest(self, node: int, at: int, *, wait_s: float) -> model.DigestReply:
+        return self._call(
+            self._url_of(node), "GET", f"/v1/digest?at={at}&wait={_duration(wait_s)}", model.DigestReply, wait_s=wait_s
+        )
+
+    # -- triggers ------------------------------------------------------------------------------------------------------
+
+    def elect(self, node: int, *, pre_vote: bool, expect: Expect | None, wait_s: float) -> model.ActionReply:
+        return self._act(node, "/v1/trigger/elect", {"pre_vote": pre_vote}, expect, wait_s)
+
+    def heartbeat(self, *, wait_s: float) -> model.ActionReply:
+        return self._act(None, "/v1/trigger/heartbeat", {}, None, wait_s)
+
+    def snapshot(self, node: int, *, wait_s: float) -> model.ActionReply:
+        return self._act(node, "/v1/trigger/snapshot", {}, None, wait_s)
+
+    def purge_log(self, node: int, upto: int, *, strict: bool, expect: Expect | None, wait_s: float) -> model.ActionReply:
+        return self._act(node, "/v1/trigger/purge-log", {"upto": upto, "strict": strict}, expect, wait_s)
+
+    def transfer_leader(self, to: int, *, expect: Expect | None, wait_s: float) -> model.ActionReply:
+        return self._act(None, "/v1/trigger/transfer-leader", {"to": to}, expect, wait_s)
+
+    def allow_next_revert(self, to: int, *, allow: bool, ttl_s: float, expect: Expect | None) -> model.ActionReply:
+        body = {"to": to, "allow": allow, "ttl_ms": round(ttl_s * 1000)}
+        return self._act(None, "/v1/trigger/allow-next-revert", body, expect, 0.0)
+
+    # -- changes -------------------------------------------------------------------------------------------------------
+
+    def init(self, members: Mapping[int, Address], *, wait_s: float) -> model.ActionReply:
+        body = {"members": {str(node_id): msgspec.to_builtins(address) for node_id, address in members.items()}}
+        path = f"/v1/init?wait={_duration(wait_s)}"
+        return self._call(self._initiator(members), "POST", path, model.ActionReply, body, wait_s=wait_s)
+
+    def _initiator(self, members: Mapping[int, Address]) -> str:
+        places = {host_and_port(address.management) for address in members.values()}
+        return next((url for url in self._endpoints if host_and_port(url) in places), self._endpoints[0])
+
+    def abort_init(self) -> model.ActionReply:
+        return self._call(self._endpoints[0], "POST", "/v1/init", model.ActionReply, {"abort": True})
+
+    def set_runtime_config(self, node: int, flags: Mapping[str, bool], *, wait_s: float) -> model.ActionReply:
+        path = f"/v1/runtime-config?wait={_duration(wait_s)}"
+        return self._call(self._url_of(node), "PATCH", path, model.ActionReply, dict(flags), wait_s=wait_s)
+
+    def barrier(self, exclude: Sequence[int], *, digest: bool, expect: Expect | None, wait_s: float) -> model.BarrierReply:
+        body: dict[str, object] = {"exclude": list(exclude)}
+        if digest:
+            body["digest"] = True
+        path = f"/v1/barrier?wait={_duration(wait_s)}"
+        return self._to_leader("POST", path, model.BarrierReply, body | _expectation(expect), wait_s=wait_s)
+
+    def stop_raft(self, node: int) -> model.ActionReply:
+        return self._act(node, "/v1/node/stop-raft", {}, None, 0.0)
+
+    def start_raft(self, node: int) -> model.ActionReply:
+        return self._act(node, "/v1/node/start-raft", {}, None, 0.0)
+
+    def wipe(self, node: int, *, cluster: str, recover_until: LogId, reason: str) -> model.WipeReply:
+        body = {
+            "confirm_node": node,
+            "confirm_cluster": cluster,
+            "recover_until": msgspec.to_builtins(recover_until),
+            "reason": reason,
+        }
+        return self._call(self._url_of(node), "POST", "/v1/node/wipe", model.WipeReply, body)
+
+    # -- data ----------------------------------------------------------------------------------------------------------
+
+    def kv_put(self, key: bytes, value: bytes, *, revision: int | None, create: bool, request_id: str) -> model.WriteReply:
+        headers = {"content-type": "application/octet-stream", "idempotency-key": request_id} | _condition(
+            revision, create=create
+        )
+        return _decoded(self._try_nodes("PUT", f"/v1/kv/{_escaped(key)}", value, headers), model.WriteReply, "the leader")
+
+    def kv_delete(self, key: bytes, *, revision: int | None, request_id: str) -> model.WriteReply:
+        headers = {"idempotency-key": request_id} | _condition(revision, create=False)
+        return _decoded(self._try_nodes("DELETE", f"/v1/kv/{_escaped(key)}", None, headers), model.WriteReply, "the leader")
+
+    def kv_get(self, key: bytes, *, consistency: str) -> model.Value:
+        reply = self._try_nodes("GET", f"/v1/kv/{_escaped(key)}?consistency={consistency}")
+        _check(reply, "the node")
+        return model.Value(reply.body, int(reply.headers.get("etag", "0").removeprefix("W/").strip('"') or 0))
+
+    def kv_list(self, prefix: bytes, *, after: bytes | None, limit: int, consistency: str) -> model.ItemList:
+        query: dict[str, str | bytes] = {"prefix": prefix, "limit": str(limit), "consistency": consistency}
+        if after is not None:
+            query["after"] = after
+        return _decoded(self._try_nodes("GET", f"/v1/kv?{urlencode(query)}"), model.ItemList, "the node")
+
+    def _try_nodes(
+        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> Reply:
+        """Send to the first endpoint that can be reached, following it to the leader once."""
+        unreachable: CtlError | None = None
+        for url in self._endpoints:
+            try:
+                reply = self._http.send(method, url + path, body=body, headers=headers)
+            except CtlError as error:
+                if error.code != "unreachable":
+                    raise
+                unreachable = error
+                continue
+            if reply.status == 421:
+                return self._http.send(method, self._leader_of(reply) + path, body=body, headers=headers)
+            return reply
+        assert unreachable is not None
+        raise unreachable
+
+    # -- one request ---------------------------------------------------------------------------------------------------
+
+    def _act(
+        self, node: int | None, path: str, body: Mapping[str, object], expect: Expect | None, wait_s: float
+    ) -> model.ActionReply:
+        """A mutation that answers with an action reply; `node` None: the leader."""
+        if wait_s > 0:
+            path = f"{path}?wait={_duration(wait_s)}"
+        whole = dict(body) | _expectation(expect)
+        if node is None:
+            return self._to_leader("POST", path, model.ActionReply, whole, wait_s=wait_s)
+        return self._call(self._url_of(node), "POST", path, model.ActionReply, whole, wait_s=wait_s)
+
+    def _call(
+        self,
+        url: str,
+        method: str,
+        path: str,
+        kind: type[T],
+        body: Mapping[str, object] | None = None,
+        *,
+        wait_s: float = 0.0,
+    ) -> T:
+        return _decoded(self._send(url, method, path, body, wait_s), kind, url)
+
+    def _send(self, url: str, method: str, path: str, body: Mapping[str, object] | None, wait_s: float) -> Reply:
+        content = None if body is None else msgspec.json.encode(body)
+        return self._http.send(method, url + path, body=content, headers=None if body is None else _JSON, wait_s=wait_s)
+
+    def _to_leader(self, method: str, path: str, kind: type[T], body: Mapping[str, object], *, wait_s: float) -> T:
+        url = self._leader_url()
+        reply = self._send(url, method, path, body, wait_s)
+        if reply.status == 421:
+            url = self._leader_of(reply)
+            reply = self._send(url, method, path, body, wait_s)
+        return _decoded(reply, kind, url)
+
+    def _leader_url(self) -> str:
+        if self._leader is None:
+            self.cluster()
+        if self._leader is None:
+            if not self._urls:
+                raise CtlError("unreachable", f"none of {', '.join(self._endpoints)} answers", hint="see: raftctl status")
+            raise CtlError("no_leader", "no node says that it leads", hint="see: raftctl status")
+        return self._urls[self._leader]
+
+    def _leader_of(self, reply: Reply) -> str:
+        """Return where a 421 sends us, if that is one of the cluster's own addresses."""
+        problem = _problem(reply)
+        leader = problem.leader if problem is not None else None
+        if leader is None:
+            raise _failure(reply, "the node")
+        if leader.id not in self._urls or not self._is_known(leader.management):
+            self.cluster()
+        url = self._urls.get(leader.id, leader.management or "")
+        if not self._is_known(url):
+            raise CtlError(
+                "not_leader",
+                f"node {leader.id} is said to lead at {printable(url) or '?'}, which no endpoint's membership names",
+                hint="add its address to the context's endpoints if it is right",
+            )
+        self._leader = leader.id
+        return url.rstrip("/")
+
+    def _is_known(self, url: str | None) -> bool:
+        return url is not None and host_and_port(url) in self._inventory
+
+    def _url_of(self, node: int) -> str:
+        if not self._surveyed or node not in self._urls:
+            self.cluster()
+        url = self._urls.get(node)
+        if url is None:
+            known = ", ".join(map(str, sorted(self._urls))) or "none answered"
+            raise CtlError("node_not_found", f"there is no node {node}; known are: {known}", hint="see: raftctl nodes")
+        return url
+
+
+# -- from replies to values --------------------------------------------------------------------------------------------
+
+
+def _answer(reply: Reply | CtlError, url: str) -> Answer:
+    if isinstance(reply, CtlError):
+        return reply, None
+    try:
+        raw = _decoded(reply, dict[str, object], url)
+        return _read(raw, NodeStatus, url), raw
+    except CtlError as error:
+        return error, None
+
+
+def _members(statuses: Iterable[NodeStatus]) -> dict[int, Address]:
+    """Return the members named by those with the latest membership; a leader's word weighs most."""
+    ordered = sorted(statuses, key=lambda status: (status.leads, model.index_of(status.membership.log_id)))
+    return dict(ordered[-1].membership.nodes) if ordered else {}
+
+
+def _reports(
+    answers: Mapping[str, Answer],
+    others: Mapping[int, str],
+    members: Mapping[int, Address],
+) -> list[NodeReport]:
+    """One row a node, members first; an endpoint that is silent and no member's address is a row without an id."""
+    rows: dict[int, NodeReport] = {}
+    nameless: list[NodeReport] = []
+    ids = {url: node_id for node_id, url in others.items()}
+    for url, (answer, raw) in answers.items():
+        if isinstance(answer, CtlError):
+            report = NodeReport(
+                node_id=ids.get(url),
+                management=url,
+                raft=_raft(members, ids.get(url)),
+                error=NodeError(answer.code, answer.message),
+            )
+        else:
+            report = NodeReport(
+                node_id=answer.node_id, management=url, raft=_raft(members, answer.node_id), status=answer, raw=raw
+            )
+        known = rows.get(report.node_id or 0)
+        if report.node_id is None:
+            nameless.append(report)
+        elif known is None:
+            rows[report.node_id] = report
+        elif known.status is not None and report.status is not None and known.status.cluster != report.status.cluster:
+            detail = f"node {report.node_id} of another cluster, {printable(report.status.cluster)!r}"
+            nameless.append(NodeReport(node_id=None, management=url, error=NodeError("other_cluster", detail)))
+    return [rows[node_id] for node_id in sorted(rows)] + nameless
+
+
+def _raft(members: Mapping[int, Address], node_id: int | None) -> str:
+    address = members.get(node_id) if node_id is not None else None
+    return address.raft if address is not None else ""
+
+
+def _decoded(reply: Reply, kind: type[T], where: str) -> T:
+    _check(reply, where)
+    try:
+        decoded: Any = msgspec.json.decode(reply.body)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise _not_an_endpoint(where, str(error)) from error
+    return _read(decoded, kind, where)
+
+
+def _read(raw: object, kind: type[T], where: str) -> T:
+    try:
+        return msgspec.convert(raw, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise _not_an_endpoint(where, str(error)) from error
+
+
+def _not_an_endpoint(where: str, why: str) -> CtlError:
+    return CtlError(
+        "not_an_endpoint",
+        f"{where} answers, but not as a management endpoint does: {printable(why)}",
+        hint="check the endpoints: raftctl context list",
+    )
+
+
+def _check(reply: Reply, where: str) -> None:
+    if not 200 <= reply.status < 300:
+        raise _failure(reply, where)
+
+
+def _problem(reply: Reply) -> model.Problem | None:
+    try:
+        raw = msgspec.json.decode(reply.body)
+        return msgspec.convert(
+            {name: value for name, value in raw.items() if value is not None}, model.Problem, strict=False
+        )
+    except (msgspec.MsgspecError, UnicodeDecodeError, AttributeError):
+        return None
+
+
+def _failure(reply: Reply, where: str) -> CtlError:
+    problem = _problem(reply)
+    if problem is None or not problem.code:
+        return CtlError(
+            "not_an_endpoint", f"{where} answers with status {reply.status} and no explanation", status=reply.status
+        )
+    leader = (problem.leader.id, problem.leader.management) if problem.leader is not None else None
+    return CtlError(
+        problem.code,
+        printable(problem.detail or problem.title),
+        hint=printable(problem.hint or ""),
+        rule_ids=problem.rule_ids,
+        status=reply.status,
+        leader=leader,
+        measured=problem.measured,
+    )
+
+
+def _expectation(expect: Expect | None) -> dict[str, object]:
+    return {} if expect is None else {"expect": msgspec.to_builtins(expect)}
+
+
+def _condition(revision: int | None, *, create: bool) -> dict[str, str]:
+    if create:
+        return {"if-none-match": "*"}
+    return {} if revision is None else {"if-match": f'"{revision}"'}
+
+
+def _escaped(key: bytes) -> str:
+    """Escape everything but letters and digits: a key named `..` must not become a path."""
+    return "".join(chr(byte) if chr(byte).isascii() and chr(byte).isalnum() else f"%{byte:02X}" for byte in key)
+
+
+def _duration(seconds: float) -> str:
+    return f"{round(seconds * 1000)}ms"

@@ -1,0 +1,154 @@
+"""The options every command has, in one place, and how a function becomes a command that has them.
+
+They may also stand before the command (`raftctl -c demo status`); behind it they weigh more.
+Source: contract section 5.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from raftctl.completion import complete_contexts, complete_nodes
+from raftctl.session import Session
+from raftctl.settings import ColorChoice, Flags, OutputFormat
+
+GLOBAL_PANEL: Final = "Options of every command"
+
+NodeOption = Annotated[
+    int | None,
+    typer.Option("--node", min=1, metavar="N", help="Id of the node; default: the leader.", autocompletion=complete_nodes),
+]
+NodeArgument = Annotated[int, typer.Argument(min=1, metavar="NODE", help="Id of the node.", autocompletion=complete_nodes)]
+ToOption = Annotated[
+    int, typer.Option("--to", min=1, metavar="N", help="Id of the other node.", autocompletion=complete_nodes)
+]
+
+
+def _common(
+    context: Annotated[
+        str | None, typer.Option("--context", "-c", metavar="NAME", help="Cluster to use.", autocompletion=complete_contexts)
+    ] = None,
+    endpoint: Annotated[
+        list[str] | None, typer.Option("--endpoint", "-e", metavar="URL", help="Management URL of a node; repeatable.")
+    ] = None,
+    output: Annotated[
+        OutputFormat | None, typer.Option("--output", "-o", metavar="FORMAT", help="table, wide, json, jsonl or name.")
+    ] = None,
+    request_timeout: Annotated[
+        str | None, typer.Option("--request-timeout", metavar="TIME", help="For one request; default 5s.")
+    ] = None,
+    timeout: Annotated[
+        str | None, typer.Option("--timeout", metavar="TIME", help="How long to look for an effect; default 30s.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Answer questions with yes.")] = False,
+    confirm: Annotated[
+        str | None, typer.Option("--confirm", metavar="NAME", help="The cluster's name, for what --yes is not enough for.")
+    ] = None,
+    no_input: Annotated[bool, typer.Option("--no-input", help="Never ask; fail instead.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only read; show the plan and every rule it was held against.")
+    ] = False,
+    override: Annotated[
+        list[str] | None, typer.Option("--override", metavar="RULE", help="Go on although this rule fails; repeatable.")
+    ] = None,
+    reason: Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Why; kept in the journal.")] = None,
+    token_file: Annotated[
+        Path | None, typer.Option("--token-file", metavar="FILE", help="Bearer token; or RAFTCTL_TOKEN.")
+    ] = None,
+    cacert: Annotated[
+        Path | None, typer.Option("--cacert", metavar="FILE", help="Authority that signed the nodes' certificates.")
+    ] = None,
+    cert: Annotated[Path | None, typer.Option("--cert", metavar="FILE", help="Certificate of this client.")] = None,
+    tls_key: Annotated[Path | None, typer.Option("--key", metavar="FILE", help="Key of that certificate.")] = None,
+    color: Annotated[
+        ColorChoice | None, typer.Option("--color", metavar="WHEN", help="auto, always or never; NO_COLOR is obeyed.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No notes on stderr.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Every request on stderr.")] = False,
+) -> Flags:
+    return Flags(
+        context=context,
+        endpoint=endpoint or [],
+        output=output,
+        request_timeout=request_timeout,
+        timeout=timeout,
+        yes=yes,
+        confirm=confirm,
+        no_input=no_input,
+        dry_run=dry_run,
+        override=override or [],
+        reason=reason,
+        token_file=token_file,
+        cacert=cacert,
+        cert=cert,
+        key=tls_key,
+        color=color,
+        quiet=quiet,
+        verbose=verbose,
+    )
+
+
+def _in_global_panel(parameter: inspect.Parameter) -> inspect.Parameter:
+    parameter.annotation.__metadata__[0].rich_help_panel = GLOBAL_PANEL
+    return parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+
+
+_COMMON: Final = [_in_global_panel(parameter) for parameter in inspect.signature(_common, eval_str=True).parameters.values()]
+_COMMON_NAMES: Final = frozenset(parameter.name for parameter in _COMMON)
+_CONTEXT: Final = inspect.Parameter("typer_context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+
+
+def flags_only(function: Callable[[typer.Context, Flags], None]) -> Callable[..., None]:
+    """Return the program's own callback, which has the common options and nothing else."""
+
+    def callback(typer_context: typer.Context, **options: Any) -> None:
+        function(typer_context, _common(**options))
+
+    return _with_signature(callback, [_CONTEXT, *_COMMON], function)
+
+
+def with_session(function: Callable[..., None]) -> Callable[..., None]:
+    """Return `function(session, …)` as a command with its own options and the common ones."""
+
+    @functools.wraps(function)
+    def command(typer_context: typer.Context, **options: Any) -> None:
+        common = {name: options.pop(name) for name in _COMMON_NAMES}
+        run: Run = typer_context.find_root().obj
+        run.begin(_common(**common))
+        function(run.session, **options)
+
+    own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+    own = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
+    return _with_signature(command, [_CONTEXT, *own, *_COMMON], function)
+
+
+def _with_signature(
+    wrapper: Callable[..., None], parameters: list[inspect.Parameter], function: Callable[..., None]
+) -> Callable[..., None]:
+    wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    wrapper.__doc__ = function.__doc__
+    if hasattr(wrapper, "__wrapped__"):
+        del wrapper.__wrapped__
+    return wrapper
+
+
+class Run:
+    """One run of the program: the flags before the command, then the session of the command."""
+
+    def __init__(self) -> None:
+        self.session = Session(Flags())
+
+    def begin(self, flags: Flags) -> None:
+        """Take flags that were read; later ones weigh more."""
+        self.session = Session(flags.over(self.session.flags))
+
+    def begin_json(self) -> None:
+        """Errors of a command line that could not be read, but asks for JSON, are JSON too."""
+        self.begin(Flags(output=OutputFormat.JSON))

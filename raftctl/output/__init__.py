@@ -1,0 +1,1 @@
+"""How results look: tables for people, one document for programs."""

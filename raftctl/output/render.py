@@ -1,0 +1,143 @@
+"""Where output goes: data to stdout, everything else to stderr.
+
+Source: contract section 5; clig.dev (streams, colour); no-color.org.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from typing import TextIO
+
+from raftctl.errors import CtlError
+from raftctl.output import document
+from raftctl.output.tables import Table, Tone, drawn, paint, plain
+from raftctl.output.text import printable
+from raftctl.settings import ColorChoice, OutputFormat, Settings
+
+View = Sequence[Table | str]
+"""What a person is shown: tables and lines of text, in order."""
+
+
+class Output:
+    """One command's output. Warnings are shown at once and are also part of the document."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.warnings: list[str] = []
+
+    # -- data ----------------------------------------------------------------------------------------------------------
+
+    def show(
+        self,
+        kind: str,
+        data: object,
+        view: View,
+        *,
+        items: Sequence[object] | None = None,
+        names: Sequence[object] = (),
+    ) -> None:
+        """Write the result.
+
+        Args:
+            data: for `-o json`.
+            view: for people.
+            items: for `-o jsonl`, a document each; None: `data` is the one item.
+            names: for `-o name`, a line each.
+        """
+        match self._settings.output:
+            case OutputFormat.JSON:
+                self._write_document(kind, data, indent=2)
+            case OutputFormat.JSONL:
+                for item in [data] if items is None else items:
+                    self._write_document(kind, item, indent=None)
+            case OutputFormat.NAME:
+                self._write("".join(f"{printable(str(name))}\n" for name in names))
+            case OutputFormat.TABLE | OutputFormat.WIDE:
+                self._write("\n".join(self._drawn(part, sys.stdout) for part in view) + "\n")
+
+    def _write_document(self, kind: str, data: object, indent: int | None) -> None:
+        whole = document.document(kind, self._settings.context_name, data, self.warnings, document.now())
+        self._write(document.as_text(whole, indent=indent) + "\n")
+
+    def _drawn(self, part: Table | str, stream: TextIO) -> str:
+        if isinstance(part, str):
+            return part
+        if not stream.isatty():
+            return plain(part)
+        return drawn(part, shutil.get_terminal_size().columns, color=self._colors(stream))
+
+    def line(self, text: str, tone: Tone = Tone.PLAIN) -> str:
+        """Return a line for a view; `text` must be printable already."""
+        return paint(text, tone, color=self._colors(sys.stdout))
+
+    def raw(self, data: bytes) -> None:
+        """Write bytes as they are; on a terminal as text that cannot steer it."""
+        if sys.stdout.isatty():
+            self._write(printable(data.decode("utf-8", "backslashreplace")) + "\n")
+            return
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+
+    @staticmethod
+    def _write(text: str) -> None:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+    @property
+    def wide(self) -> bool:
+        return self._settings.output is OutputFormat.WIDE
+
+    @property
+    def for_people(self) -> bool:
+        return self._settings.output in {OutputFormat.TABLE, OutputFormat.WIDE}
+
+    # -- everything else -----------------------------------------------------------------------------------------------
+
+    def note(self, part: Table | str) -> None:
+        """Say what is going on; `-q` keeps it quiet."""
+        if not self._settings.flags.quiet:
+            _tell(self._drawn(part, sys.stderr))
+
+    def say(self, text: str) -> None:
+        """Say what must be read before an answer is given."""
+        _tell(text)
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(printable(text))
+        if self.for_people and not self._settings.flags.quiet:
+            _tell(f"{paint('warning:', Tone.WARN, color=self._colors(sys.stderr))} {printable(text)}")
+
+    def tone(self, text: str, tone: Tone) -> str:
+        """Return `text` painted for stderr."""
+        return paint(text, tone, color=self._colors(sys.stderr))
+
+    def error(self, error: CtlError) -> None:
+        """Say what went wrong: `error:`, then `hint:`; a document with `-o json`."""
+        if self._settings.output in {OutputFormat.JSON, OutputFormat.JSONL}:
+            indent = 2 if self._settings.output is OutputFormat.JSON else None
+            context = self._settings.flags.context or (
+                None if self._settings.context_or_none is None else self._settings.context_name
+            )
+            _tell(document.as_text(document.error_document(error, context, document.now()), indent=indent))
+            return
+        _tell(f"{self.tone('error:', Tone.BAD)} {printable(error.message)}")
+        if error.hint:
+            _tell(f"{self.tone('hint:', Tone.STRONG)} {printable(error.hint)}")
+
+    @property
+    def colors_stderr(self) -> bool:
+        return self._colors(sys.stderr)
+
+    def _colors(self, stream: TextIO) -> bool:
+        if self._settings.color is not ColorChoice.AUTO:
+            return self._settings.color is ColorChoice.ALWAYS
+        return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def _tell(text: str) -> None:
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()

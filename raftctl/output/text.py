@@ -1,0 +1,55 @@
+"""Text of others made fit for a terminal, and numbers made fit for people.
+
+A node's name, an error or a key may contain escape sequences that would repaint the screen or hide a warning; control
+characters and the marks that turn the reading direction are shown as escapes instead.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+_DANGEROUS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """Return `text` on one line, every control character visible."""
+    return _DANGEROUS.sub(lambda match: _escaped(match[0]), text)
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def human_bytes(count: float) -> str:
+    """Return `1.5 MiB`."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
+def human_ms(millis: float | None) -> str:
+    """Return `12 ms`, `3.4 s`; a dash when it is not known."""
+    if millis is None:
+        return "-"
+    return f"{millis:.0f} ms" if millis < 1000 else human_seconds(millis / 1000)
+
+
+def human_seconds(seconds: float) -> str:
+    """Return `3.4 s`, `2 m 05 s`, `1 h 02 m`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} m {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} m"
+
+
+def listed(items: Iterable[object]) -> str:
+    """Return `1, 2 and 3`, or `none`."""
+    words = [str(item) for item in items]
+    if len(words) < 2:
+        return words[0] if words else "none"
+    return f"{', '.join(words[:-1])} and {words[-1]}"

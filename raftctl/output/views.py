@@ -1,0 +1,194 @@
+"""What people and programs are shown of a survey: pure functions from a survey to tables, lines and plain data.
+
+Unreachable nodes are rows like any other.
+Source: contract section 5; field notes B 10, 11, 15.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from raftctl.health import Condition, Health
+from raftctl.model import LogId, NodeStatus
+from raftctl.output.tables import Cell, Column, Table, Tone
+from raftctl.output.text import human_ms, printable
+from raftctl.survey import NodeReport, Survey
+
+_STATE_TONES = {"leader": Tone.GOOD, "candidate": Tone.WARN, "shutdown": Tone.BAD}
+
+
+def status_table(survey: Survey, *, wide: bool) -> Table:
+    """One row a node: where its log stands, and what is wrong with it."""
+    columns = [Column("NODE", right=True), Column("ROLE"), Column("STATE"), Column("TERM", right=True)]
+    columns += [Column(title, right=True) for title in ("LAST", "COMMIT", "APPLIED", "SNAP", "PURGED", "LAG")]
+    if wide:
+        columns += [Column("HEARD", right=True), Column("MANAGEMENT"), Column("VERSION")]
+    columns.append(Column("NOTE"))
+    return Table(columns, [_status_row(survey, node, wide=wide) for node in survey.nodes])
+
+
+def _status_row(survey: Survey, node: NodeReport, *, wide: bool) -> list[Cell | str]:
+    status = node.status
+    node_id = "?" if node.node_id is None else str(node.node_id)
+    head: list[Cell | str] = [node_id, survey.role(node.node_id), _state(status)]
+    positions = (
+        [str(status.term), *map(_index, (status.last_log, status.committed, status.applied, status.snapshot, status.purged))]
+        if status is not None
+        else ["-"] * 6
+    )
+    lag = survey.lag(node.node_id) if node.node_id is not None else None
+    row = [*head, *positions, "-" if lag is None else str(lag)]
+    if wide:
+        target = survey.replication(node.node_id) if node.node_id is not None else None
+        heard = human_ms(target.last_ack_ms_ago) if target is not None else "-"
+        row += [heard, node.management, status.version if status is not None else "-"]
+    note, tone = _note(survey, node)
+    return [*row, Cell(note, tone)]
+
+
+def _state(status: NodeStatus | None) -> Cell:
+    if status is None:
+        return Cell("unreachable", Tone.BAD)
+    return Cell(status.state, _STATE_TONES.get(status.state, Tone.PLAIN))
+
+
+def _note(survey: Survey, node: NodeReport) -> tuple[str, Tone]:
+    status = node.status
+    if status is None:
+        return (node.error.detail if node.error is not None else "no answer"), Tone.BAD
+    if status.fatal is not None:
+        return f"failed: {status.fatal}", Tone.BAD
+    notes: list[str] = []
+    if status.birth != "started":
+        notes.append(f"{status.birth}: belongs to no cluster yet")
+    if status.recovering is not None:
+        notes.append(f"recovering until {status.recovering.until}")
+    target = survey.replication(status.node_id)
+    if target is not None and target.state != "replicate":
+        notes.append(_sending(target.state, target.snapshot_sent_bytes, target.snapshot_size_bytes))
+    if target is not None and target.revert_armed:
+        left = f" for {human_ms(target.revert_armed_ms_left)}" if target.revert_armed_ms_left is not None else ""
+        notes.append(f"may revert{left}")
+    config = status.runtime_config
+    off = [name for name in ("tick", "heartbeat", "elect") if not getattr(config, f"enable_{name}")]
+    if off:
+        notes.append(f"switched off: {', '.join(off)}")
+    return ", ".join(notes), Tone.WARN
+
+
+def _sending(state: str, sent: int, size: int) -> str:
+    return f"snapshot {sent * 100 // size} %" if state == "snapshot" and size else state
+
+
+def _index(log_id: LogId | None) -> str:
+    return "-" if log_id is None else str(log_id.index)
+
+
+def nodes_table(survey: Survey, *, wide: bool) -> Table:
+    """One row a node: who and where it is."""
+    titles = ["NODE", "ROLE", "STATE", "MANAGEMENT", "RAFT", "VERSION"] + (["INCARNATION", "CLUSTER ID"] if wide else [])
+    return Table(
+        [Column(title, right=title == "NODE") for title in titles],
+        [_node_row(survey, node, wide=wide) for node in survey.nodes],
+    )
+
+
+def _node_row(survey: Survey, node: NodeReport, *, wide: bool) -> list[Cell | str]:
+    status = node.status
+    node_id = "?" if node.node_id is None else str(node.node_id)
+    row: list[Cell | str] = [node_id, survey.role(node.node_id), _state(status), node.management, node.raft or "-"]
+    row.append(status.version if status is not None else "-")
+    if wide:
+        row += [status.incarnation, status.cluster_id] if status is not None else ["-", "-"]
+    return row
+
+
+def headline(survey: Survey) -> str:
+    """One line: who leads, and how much the cluster can lose."""
+    quorum = survey.quorum
+    leader = survey.leader
+    who = (
+        f"node {leader.node_id} leads term {leader.term}" if leader is not None else f"no leader (latest term {survey.term})"
+    )
+    if not quorum.voters:
+        return f"Cluster {printable(survey.cluster)}: {who}, not initialised"
+    tolerance = f"{quorum.tolerance} more may fail" if quorum.reached else "NO QUORUM: writes are impossible"
+    if quorum.reached and not quorum.tolerance:
+        tolerance = "none more may fail"
+    up = f"{quorum.reachable} of {quorum.voters} voters up, {quorum.needed} needed"
+    return f"Cluster {printable(survey.cluster)}: {who}; {up}; {tolerance}"
+
+
+def alarm_lines(survey: Survey) -> list[str]:
+    """One line an alarm, with the command that mends it."""
+    return [
+        printable(
+            f"alarm: node {status.node_id}: {alarm.code}: {alarm.detail}"
+            + (f" (mend it with: {alarm.hint})" if alarm.hint else "")
+        )
+        for status in survey.statuses
+        for alarm in status.alarms
+    ]
+
+
+def survey_data(survey: Survey) -> dict[str, Any]:
+    """Return everything, as programs get it: each node's status in full as the node worded it."""
+    quorum = survey.quorum
+    leader = survey.leader
+    view = survey.view
+    return {
+        "cluster": survey.cluster or None,
+        "cluster_id": view.cluster_id if view is not None else None,
+        "leader": leader.node_id if leader is not None else None,
+        "term": survey.term,
+        "voters": quorum.voters,
+        "quorum": quorum.needed,
+        "reachable": quorum.reachable,
+        "failure_tolerance": quorum.tolerance,
+        "has_quorum": quorum.reached,
+        "nodes": [node_data(survey, node) for node in survey.nodes],
+    }
+
+
+def node_data(survey: Survey, node: NodeReport) -> dict[str, Any]:
+    return {
+        "node_id": node.node_id,
+        "role": survey.role(node.node_id),
+        "state": node.status.state if node.status is not None else "unreachable",
+        "management": node.management,
+        "raft": node.raft or None,
+        "lag": survey.lag(node.node_id) if node.node_id is not None else None,
+        "status": node.raw,
+        "error": None if node.error is None else msgspec.to_builtins(node.error),
+    }
+
+
+def node_names(survey: Survey) -> list[int]:
+    return [node.node_id for node in survey.nodes if node.node_id is not None]
+
+
+def health_table(health: Health) -> Table:
+    return Table(
+        [Column("CHECK"), Column("RESULT"), Column("MEASURED")],
+        [
+            [check.name, Cell(check.condition.value, _condition_tone(check.condition)), check.measured]
+            for check in health.checks
+        ],
+    )
+
+
+def _condition_tone(condition: Condition) -> Tone:
+    return {Condition.OK: Tone.GOOD, Condition.DEGRADED: Tone.WARN}.get(condition, Tone.BAD)
+
+
+def survey_warnings(survey: Survey) -> Sequence[str]:
+    """What does not fit together."""
+    clusters = sorted({status.cluster for status in survey.statuses})
+    leaders = sorted({status.node_id for status in survey.statuses if status.leads})
+    warnings = [f"the endpoints belong to several clusters: {', '.join(clusters)}"] if len(clusters) > 1 else []
+    if len(leaders) > 1:
+        warnings.append(f"nodes {', '.join(map(str, leaders))} all say that they lead; only the latest term counts")
+    return warnings

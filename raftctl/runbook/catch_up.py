@@ -1,0 +1,158 @@
+"""Watching a wiped node until it has everything again: how far, how fast, and whether it stands still.
+
+Source: design of rejoin (step 7); field notes B 22 (is it done, how long, did it fail).
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+import msgspec
+
+from raftctl.errors import CtlError
+from raftctl.model import LogId, Replication, index_of
+from raftctl.output.progress import CatchUpBar
+from raftctl.output.text import human_seconds
+from raftctl.runbook.journal import Journal
+from raftctl.session import Session
+from raftctl.survey import Survey
+
+STALL_S: Final = 30.0
+"""Nothing moved for so long: far above an election and a slow disk."""
+LAG_SMALL: Final = 500
+"""Entries a node may be behind and still count as caught up: under load the last ones are always on their way."""
+_LOOK_EVERY_S: Final = 0.2
+_REARM_MAX: Final = 3
+
+
+class CatchUp(msgspec.Struct, frozen=True):
+    """How it went."""
+
+    seconds: float
+    matching: int
+    lag: int
+    snapshot_bytes: int
+    rearmed: int
+
+
+class _Watch:
+    """What was seen so far."""
+
+    def __init__(self) -> None:
+        self.begun = time.monotonic()
+        self.moved_at = self.begun
+        self.progress: tuple[int, ...] = ()
+        self.snapshot_bytes = 0
+        self.rearmed = 0
+
+    def note(self, progress: tuple[int, ...]) -> None:
+        if progress != self.progress:
+            self.progress = progress
+            self.moved_at = time.monotonic()
+
+    @property
+    def still_s(self) -> float:
+        return time.monotonic() - self.moved_at
+
+
+def watch_catch_up(
+    session: Session, target: int, incarnation: str, until: LogId, journal: Journal, timeout_s: float, ttl_s: float
+) -> CatchUp:
+    """Return when the node is recovered, holds `until` and what came after.
+
+    Raises: CtlError: needs_attention: it failed, stands still, or the time is up.
+    """
+    watch = _Watch()
+    color = session.output.colors_stderr
+    with CatchUpBar(quiet=session.flags.quiet, color=color) as bar:
+        while True:
+            survey = session.client.cluster()
+            replication = survey.replication(target)
+            if _is_done(survey, target, until):
+                lag = replication.lag if replication is not None else 0
+                matching = index_of(replication.matching) if replication is not None else until.index
+                return CatchUp(round(time.monotonic() - watch.begun, 3), matching, lag, watch.snapshot_bytes, watch.rearmed)
+            _check_life(survey, target, incarnation)
+            if replication is not None and replication.state == "reverted" and not replication.revert_armed:
+                _let_in(session, survey, target, watch, journal, ttl_s)
+            _show(bar, watch, survey, replication, target, until)
+            _check_time(watch, survey, target, timeout_s)
+            time.sleep(_LOOK_EVERY_S)
+
+
+def _is_done(survey: Survey, target: int, until: LogId) -> bool:
+    status = survey.status(target)
+    replication = survey.replication(target)
+    if status is None or replication is None or status.recovering is not None or status.stopped:
+        return False
+    holds = index_of(replication.matching) >= until.index and index_of(status.applied) >= until.index
+    return holds and replication.lag <= LAG_SMALL and replication.state == "replicate"
+
+
+def _check_life(survey: Survey, target: int, incarnation: str) -> None:
+    status = survey.status(target)
+    if status is not None and status.fatal is not None:
+        raise CtlError(
+            "needs_attention", f"node {target} failed: {status.fatal}", hint="read its log, mend the cause, start it again"
+        )
+    if status is not None and status.incarnation != incarnation:
+        raise CtlError(
+            "needs_attention", f"node {target} came back as another incarnation: its vote is gone", hint="raftctl status"
+        )
+
+
+def _let_in(session: Session, survey: Survey, target: int, watch: _Watch, journal: Journal, ttl_s: float) -> None:
+    """A leader that came to office in between fences the node; the barrier protects it under every leader, so let it in."""
+    status = survey.status(target)
+    if status is None or status.recovering is None or watch.rearmed >= _REARM_MAX:
+        return
+    watch.rearmed += 1
+    journal.write("note", step="catch-up", message="the leader fenced the node; allowed again", term=survey.term)
+    try:
+        session.client.allow_next_revert(target, allow=True, ttl_s=ttl_s, expect=None)
+    except CtlError as error:
+        journal.write("note", step="catch-up", message=error.message)
+
+
+def _show(
+    bar: CatchUpBar, watch: _Watch, survey: Survey, replication: Replication | None, target: int, until: LogId
+) -> None:
+    status = survey.status(target)
+    applied = index_of(status.applied) if status is not None else 0
+    if replication is None:
+        watch.note((applied,))
+        return
+    matching = index_of(replication.matching)
+    watch.snapshot_bytes = max(watch.snapshot_bytes, replication.snapshot_size_bytes)
+    watch.note((matching, replication.snapshot_sent_bytes, applied))
+    if replication.state == "snapshot" and replication.snapshot_size_bytes:
+        bar.update(replication.snapshot_sent_bytes, replication.snapshot_size_bytes, "bytes")
+    else:
+        end = index_of(survey.leader.last_log) if survey.leader is not None else until.index
+        bar.update(min(matching, applied), max(end, until.index), "entries")
+
+
+def _check_time(watch: _Watch, survey: Survey, target: int, timeout_s: float) -> None:
+    waited_s = time.monotonic() - watch.begun
+    if watch.still_s < STALL_S and waited_s < timeout_s:
+        return
+    replication = survey.replication(target)
+    state = f"{replication.state}, {replication.lag} entries behind" if replication is not None else "no leader tells of it"
+    why = (
+        f"nothing moved for {human_seconds(watch.still_s)}"
+        if watch.still_s >= STALL_S
+        else f"not done after {human_seconds(waited_s)}"
+    )
+    measured = {
+        "stalled_s": round(watch.still_s, 1),
+        "stall_limit_s": STALL_S,
+        "waited_s": round(waited_s, 1),
+        "limit_s": timeout_s,
+    }
+    raise CtlError(
+        "needs_attention",
+        f"node {target} has not caught up: {why} ({state})",
+        hint="it goes on by itself while it runs: raftctl health --wait; raftctl status shows where it stands",
+        measured=measured,
+    )

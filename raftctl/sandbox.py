@@ -1,0 +1,223 @@
+"""A cluster of real nodes on this machine to try things on: processes with their own directory, ports and logs.
+
+Only processes that this program started are ever ended: a pid counts only together with the moment its process began, as the
+system tells it.
+Source: contract section 5 (`dev`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Container
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from raftctl.errors import CtlError, usage
+from raftctl.model import LogId
+from raftctl.session import poll
+
+CLUSTER: Final = "dev"
+BASE_PORT: Final = 9101
+NODES_MAX: Final = 9
+_RAFT_OFFSET: Final = 100
+"""Management ports begin at the base port, peer ports this much above: 9101 and 9201 as in the documentation."""
+_STOP_S: Final = 15.0
+_STATE_FILE: Final = "sandbox.json"
+
+
+class NodeProcess(msgspec.Struct):
+    """One node. `pid` 0: not started; `began`: the start time of that process in clock ticks since boot."""
+
+    management: str
+    raft: str
+    pid: int = 0
+    began: int = 0
+
+
+class State(msgspec.Struct):
+    cluster: str
+    nodes: dict[int, NodeProcess]
+
+
+class Sandbox:
+    """The nodes in one directory."""
+
+    def __init__(self, directory: Path, state: State) -> None:
+        self.directory = directory
+        self.state = state
+
+    # -- coming and going ----------------------------------------------------------------------------------------------
+
+    @classmethod
+    def load(cls, directory: Path) -> Sandbox:
+        """Return the sandbox of a directory. Raises: CtlError: there is none."""
+        path = directory / _STATE_FILE
+        try:
+            return cls(directory, msgspec.json.decode(path.read_bytes(), type=State, strict=False))
+        except FileNotFoundError:
+            raise CtlError(
+                "not_found_here", f"there is no sandbox in {directory}", hint="raftctl dev up makes one"
+            ) from None
+        except (OSError, msgspec.MsgspecError) as error:
+            raise CtlError("config", f"{path} cannot be read: {error}", hint=f"remove {directory} by hand") from error
+
+    @classmethod
+    def create(cls, directory: Path, count: int, base_port: int) -> Sandbox:
+        """Write the nodes' settings. Raises: CtlError: ports or directory cannot be used."""
+        if not 1 <= base_port <= 65535 - _RAFT_OFFSET - count:
+            raise usage(f"--base-port {base_port} leaves no room", f"choose one below {65535 - _RAFT_OFFSET - count}")
+        nodes = {
+            number: NodeProcess(f"127.0.0.1:{base_port + number - 1}", f"127.0.0.1:{base_port + _RAFT_OFFSET + number - 1}")
+            for number in range(1, count + 1)
+        }
+        sandbox = cls(directory, State(CLUSTER, nodes))
+        sandbox.check_ports(nodes)
+        if directory.exists() and any(directory.iterdir()):
+            raise CtlError("config", f"{directory} is not empty and holds no sandbox", hint="choose another --dir")
+        for number in nodes:
+            sandbox._node_dir(number).mkdir(parents=True, exist_ok=True, mode=0o700)
+            sandbox._config(number).write_text(sandbox._node_toml(number), "utf-8")
+        sandbox._save()
+        return sandbox
+
+    def check_ports(self, numbers: Container[int]) -> None:
+        """Raises: CtlError: naming the first port that is taken."""
+        for number, node in self.state.nodes.items():
+            if number not in numbers:
+                continue
+            for address in (node.management, node.raft):
+                if not _is_free(address):
+                    port = address.rpartition(":")[2]
+                    raise CtlError(
+                        "port_taken", f"port {port} is taken by another program", hint="choose another --base-port"
+                    )
+
+    def purge(self) -> None:
+        """Remove the directory with everything the nodes wrote. Only when none of them runs."""
+        shutil.rmtree(self.directory)
+
+    # -- processes -----------------------------------------------------------------------------------------------------
+
+    def running(self, number: int) -> bool:
+        node = self.state.nodes[number]
+        return node.pid != 0 and _began(node.pid) == node.began
+
+    def start(self, number: int) -> None:
+        """Start a node's process unless it runs; it outlives this program."""
+        if self.running(number):
+            return
+        self.check_ports([number])
+        with self.log_path(number).open("ab") as log:
+            process = subprocess.Popen(  # noqa: S603 (this very Python, our own module)
+                [sys.executable, "-m", "raft_engine", "serve", "--config", str(self._config(number))],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        node = self.state.nodes[number]
+        node.pid, node.began = process.pid, _began(process.pid) or 0
+        self._save()
+
+    def stop(self, number: int) -> None:
+        """End a node's process: asked first, then killed; return when it is gone."""
+        node = self.state.nodes[number]
+        for how in (signal.SIGTERM, signal.SIGKILL):
+            again = poll(_STOP_S, every_s=0.05)
+            if self.running(number):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(node.pid, how)
+            while self.running(number) and again():
+                pass
+        if self.running(number):
+            raise CtlError("not_observed", f"process {node.pid} of node {number} does not end")
+        node.pid = node.began = 0
+        self._save()
+
+    def wipe(self, number: int, recover_until: LogId, reason: str) -> str:
+        """Retire the node's data, keeping its vote; return where it went. Only while it is stopped."""
+        done = subprocess.run(  # noqa: S603 (this very Python, our own module)
+            [
+                *(sys.executable, "-m", "raft_engine", "wipe", "--config", str(self._config(number))),
+                *("--recover-until", str(recover_until), "--reason", reason),
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise CtlError("outcome_unknown", f"raft-engine wipe failed: {done.stderr.strip() or done.returncode}")
+        return done.stdout.strip()
+
+    def check_alive(self) -> None:
+        """Raises: CtlError: a process that was started is gone, with the end of its log."""
+        for number in self.state.nodes:
+            if not self.running(number):
+                tail = self.log_path(number).read_text("utf-8", "replace").strip().splitlines()[-3:]
+                raise CtlError(
+                    "unreachable", f"node {number} ended: {' | '.join(tail)}", hint=f"its log is {self.log_path(number)}"
+                )
+
+    def check_has(self, number: int) -> None:
+        if number not in self.state.nodes:
+            raise CtlError("node_not_found", f"the sandbox in {self.directory} has no node {number}")
+
+    # -- where things are ----------------------------------------------------------------------------------------------
+
+    @property
+    def endpoints(self) -> list[str]:
+        return [f"http://{node.management}" for node in self.state.nodes.values()]
+
+    def log_path(self, number: int) -> Path:
+        return self._node_dir(number) / "node.log"
+
+    def _node_dir(self, number: int) -> Path:
+        return self.directory / f"n{number}"
+
+    def _config(self, number: int) -> Path:
+        return self._node_dir(number) / "node.toml"
+
+    def _node_toml(self, number: int) -> str:
+        node = self.state.nodes[number]
+        members = "\n".join(
+            f'{other} = {{ management = "http://{peer.management}", raft = "{peer.raft}" }}'
+            for other, peer in self.state.nodes.items()
+        )
+        return (
+            f'cluster = "{self.state.cluster}"\nnode_id = {number}\ndata_dir = "data"\n\n'
+            f'[listen]\nmanagement = "{node.management}"\nraft = "{node.raft}"\n\n[bootstrap.members]\n{members}\n'
+        )
+
+    def _save(self) -> None:
+        path = self.directory / _STATE_FILE
+        path.with_suffix(".new").write_bytes(msgspec.json.format(msgspec.json.encode(self.state)))
+        path.with_suffix(".new").replace(path)
+
+
+def _began(pid: int) -> int | None:
+    """Return when a process began, None if there is none (or only what is left of one). Source: proc(5), fields 3 and 22."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="latin-1") as file:  # noqa: PTH123 (not a path of ours)
+            fields = file.read().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in {"Z", "X"} else int(fields[19])
+
+
+def _is_free(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, int(port)))
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,88 @@
+"""What a command works with: the settings of this run, its output, and the cluster."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from raftctl.confirm import Tier, confirm
+from raftctl.errors import CtlError, ExitCode
+from raftctl.output.render import Output
+from raftctl.settings import Flags, Settings
+
+if TYPE_CHECKING:
+    from raftctl.client import ClusterClient
+    from raftctl.survey import Survey
+
+
+class Session:
+    """One run of one command. `exit_code`: for commands whose answer is their exit code."""
+
+    def __init__(self, flags: Flags) -> None:
+        self.flags = flags
+        self.settings = Settings(flags)
+        self.output = Output(self.settings)
+        self.exit_code = ExitCode.DONE
+
+    @functools.cached_property
+    def client(self) -> ClusterClient:
+        """The cluster. A dry run's client refuses to send anything but questions."""
+        return self.client_of(self.settings.endpoints)
+
+    def client_of(self, endpoints: Sequence[str]) -> ClusterClient:
+        """Return a client of other endpoints, with this run's settings."""
+        from raftctl.http import Http, Tls
+        from raftctl.http_client import HttpClusterClient
+
+        settings = self.settings
+        http = Http(
+            request_timeout_s=settings.request_timeout_s,
+            token=settings.token,
+            tls=Tls(settings.cacert, settings.cert, settings.key),
+            read_only=self.flags.dry_run,
+            verbose=self.flags.verbose,
+        )
+        return HttpClusterClient(http, endpoints)
+
+    def survey(self) -> Survey:
+        """Look around.
+
+        Raises: CtlError: nobody answers at all.
+        """
+        survey = self.client.cluster()
+        if not survey.statuses:
+            raise nobody_answers(survey)
+        return survey
+
+    def confirm(self, tier: Tier, question: str, cluster: str) -> None:
+        confirm(self.settings, self.output, tier, question, cluster)
+
+    def close(self) -> None:
+        if "client" in self.__dict__:
+            self.client.close()
+
+
+def nobody_answers(survey: Survey) -> CtlError:
+    """Return why nothing can be done; a refused token is not an unreachable node."""
+    errors = [node.error for node in survey.nodes if node.error is not None]
+    told = "; ".join(f"{error.detail}" for error in errors)
+    refused = next((error for error in errors if error.code not in {"unreachable", "not_an_endpoint"}), None)
+    if refused is not None:
+        return CtlError(refused.code, told, hint="see --token-file" if refused.code in {"unauthorized", "forbidden"} else "")
+    return CtlError("unreachable", f"no node answers: {told}", hint="are the nodes running? see: raftctl context list")
+
+
+def poll(seconds: float, every_s: float = 0.1) -> Callable[[], bool]:
+    """Return a function that waits a moment and says whether there is time left to look again."""
+    deadline = time.monotonic() + seconds
+
+    def again() -> bool:
+        left_s = deadline - time.monotonic()
+        if left_s <= 0:
+            return False
+        time.sleep(min(every_s, left_s))
+        return True
+
+    return again

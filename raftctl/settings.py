@@ -1,0 +1,211 @@
+"""What this run was told: a flag weighs more than RAFTCTL_* in the environment, that more than the context, that more than
+the default.
+
+Nothing is read from the configuration file before something needs it, so that `version` and `context add` work with a
+broken one. A token comes from a file or the environment, never from a flag: every user of a machine sees arguments.
+Source: contract section 5; field notes B 8 (environment and flags must layer), C.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+import os
+import re
+from pathlib import Path
+from typing import Final, TypeVar
+
+import msgspec
+
+from raftctl.config_file import ContextEntry, NodeEntry, config_path, no_such_context, read_config
+from raftctl.durations import parse_duration
+from raftctl.errors import CtlError, usage
+
+T = TypeVar("T")
+
+REQUEST_TIMEOUT_S: Final = 5.0
+TIMEOUT_S: Final = 30.0
+"""How long an effect is looked for before "not observed" is said: a hundred election timeouts of the default engine."""
+
+
+class OutputFormat(enum.StrEnum):
+    """How data is written to stdout."""
+
+    TABLE = "table"
+    WIDE = "wide"
+    JSON = "json"
+    JSONL = "jsonl"
+    NAME = "name"
+
+
+class ColorChoice(enum.StrEnum):
+    AUTO = "auto"
+    ALWAYS = "always"
+    NEVER = "never"
+
+
+class Flags(msgspec.Struct, frozen=True, kw_only=True):
+    """The options every command has, as they were typed; None or empty: not given."""
+
+    context: str | None = None
+    endpoint: list[str] = []
+    output: OutputFormat | None = None
+    request_timeout: str | None = None
+    timeout: str | None = None
+    yes: bool = False
+    confirm: str | None = None
+    no_input: bool = False
+    dry_run: bool = False
+    override: list[str] = []
+    reason: str | None = None
+    token_file: Path | None = None
+    cacert: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+    color: ColorChoice | None = None
+    quiet: bool = False
+    verbose: bool = False
+
+    def over(self, lower: Flags) -> Flags:
+        """Return these flags, and where one was not given, that of `lower` (the same option typed before the command)."""
+        given = {name: value for name in self.__struct_fields__ if (value := getattr(self, name)) not in (None, False, [])}
+        return msgspec.structs.replace(lower, **given)
+
+
+class Settings:
+    """Everything resolved, each when it is first asked for. Raises: CtlError: config, usage."""
+
+    def __init__(self, flags: Flags) -> None:
+        self.flags = flags
+
+    @functools.cached_property
+    def context_name(self) -> str | None:
+        """None: endpoints were named, or there is no current context. An endpoint on the command line stands alone: a
+        context's token is not for strangers."""
+        named = self.flags.context
+        if named is None and not self.flags.endpoint:
+            named = os.environ.get("RAFTCTL_CONTEXT")
+        if named is not None:
+            return named
+        if self.flags.endpoint or _env("ENDPOINT"):
+            return None
+        return read_config().current_context
+
+    @functools.cached_property
+    def context(self) -> ContextEntry | None:
+        name = self.context_name
+        if name is None:
+            return None
+        config = read_config()
+        if name not in config.contexts:
+            raise no_such_context(name, config)
+        return config.contexts[name]
+
+    @functools.cached_property
+    def endpoints(self) -> tuple[str, ...]:
+        from_env = [] if self.flags.context else re.split(r"[,\s]+", (_env("ENDPOINT") or "").strip())
+        chosen = (
+            self.flags.endpoint or [item for item in from_env if item] or (self.context.endpoints if self.context else ())
+        )
+        if not chosen:
+            raise CtlError(
+                "config",
+                "no cluster is named: there is no current context and no endpoint",
+                hint="raftctl dev up starts one to try; raftctl context add NAME --endpoint URL names yours",
+            )
+        return tuple(_endpoint(url) for url in chosen)
+
+    @functools.cached_property
+    def output(self) -> OutputFormat:
+        chosen = self.flags.output or _env("OUTPUT") or (self.context_or_none.output if self.context_or_none else None)
+        try:
+            return OutputFormat(chosen or OutputFormat.TABLE)
+        except ValueError:
+            raise usage(f"output {chosen!r} is none of {', '.join(OutputFormat)}") from None
+
+    @functools.cached_property
+    def context_or_none(self) -> ContextEntry | None:
+        """The context, if it can be had: how an error is printed must not hang on what the error is about."""
+        try:
+            return self.context
+        except CtlError:
+            return None
+
+    @functools.cached_property
+    def request_timeout_s(self) -> float:
+        entry = self.context.request_timeout if self.context else None
+        return self._duration("--request-timeout", self.flags.request_timeout, "REQUEST_TIMEOUT", entry, REQUEST_TIMEOUT_S)
+
+    def timeout_s(self, default_s: float = TIMEOUT_S) -> float:
+        """How long an effect is looked for."""
+        entry = self.context.timeout if self.context else None
+        return self._duration("--timeout", self.flags.timeout, "TIMEOUT", entry, default_s)
+
+    def _duration(self, option: str, flag: str | None, variable: str, entry: str | None, default_s: float) -> float:
+        text = flag or _env(variable) or entry
+        return default_s if text is None else parse_duration(text, option)
+
+    @functools.cached_property
+    def token(self) -> str | None:
+        """The bearer token, without what an editor put behind it."""
+        from_env = os.environ.get("RAFTCTL_TOKEN")
+        path = self._path("token_file")
+        if self.flags.token_file is None and from_env:
+            return from_env.strip()
+        if path is None:
+            return None
+        try:
+            token = path.read_text("utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise CtlError("config", f"the token file {path} cannot be read: {error}") from error
+        if not token.isascii() or not token.isprintable() or not token:
+            raise CtlError("config", f"the token file {path} does not hold one token of printable ASCII characters")
+        return token
+
+    @property
+    def cacert(self) -> Path | None:
+        return self._path("cacert")
+
+    @property
+    def cert(self) -> Path | None:
+        return self._path("cert")
+
+    @property
+    def key(self) -> Path | None:
+        return self._path("key")
+
+    def _path(self, name: str) -> Path | None:
+        given: Path | None = getattr(self.flags, name)
+        from_env = _env(name.upper())
+        if given is not None or from_env:
+            return given or Path(from_env or "")
+        entry: str | None = getattr(self.context, name) if self.context else None
+        return config_path().parent / entry if entry else None
+
+    @property
+    def color(self) -> ColorChoice:
+        chosen = self.flags.color or _env("COLOR") or ColorChoice.AUTO
+        try:
+            return ColorChoice(chosen)
+        except ValueError:
+            raise usage(f"color {chosen!r} is none of {', '.join(ColorChoice)}") from None
+
+    @property
+    def may_ask(self) -> bool:
+        return not self.flags.no_input and not _env("NO_INPUT")
+
+    def node(self, node_id: int) -> NodeEntry:
+        """How runbooks treat this node."""
+        return self.context.nodes.get(node_id, NodeEntry()) if self.context else NodeEntry()
+
+
+def _env(name: str) -> str | None:
+    return os.environ.get(f"RAFTCTL_{name}") or None
+
+
+def _endpoint(url: str) -> str:
+    """Return `url` with its scheme. Raises: CtlError: usage, it is none."""
+    whole = url if "://" in url else f"http://{url}"
+    if re.fullmatch(r"https?://[^/?#\s@]+/?", whole) is None:
+        raise usage(f"{url!r} is not the URL of an endpoint", "write http://HOST:PORT")
+    return whole.rstrip("/")

@@ -1,0 +1,142 @@
+"""How the cluster looks from here: one row for every endpoint and member, whether it answers or not, and the arithmetic.
+
+Pure: what a client gathered goes in, conclusions come out. Reads work without a leader, because nothing here needs one.
+Source: contract sections 3 and 5; field notes B 10, 15, 17 (unreachable nodes are rows, tolerance is a number).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from raftctl.model import Membership, NodeStatus, Replication
+
+
+class NodeError(msgspec.Struct, frozen=True):
+    code: str
+    detail: str
+
+
+class NodeReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One row. `node_id` is None for an endpoint that never said who it is; `status` or `error` is None."""
+
+    node_id: int | None
+    management: str
+    raft: str = ""
+    status: NodeStatus | None = None
+    raw: Mapping[str, object] | None = None
+    error: NodeError | None = None
+
+
+class Quorum(msgspec.Struct, frozen=True):
+    """`tolerance`: how many more voters may fail before writes stop."""
+
+    voters: int
+    needed: int
+    reachable: int
+    tolerance: int
+
+    @property
+    def reached(self) -> bool:
+        return self.voters > 0 and self.reachable >= self.needed
+
+
+class Survey(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that was learned in one round."""
+
+    nodes: tuple[NodeReport, ...]
+
+    @property
+    def statuses(self) -> list[NodeStatus]:
+        return [node.status for node in self.nodes if node.status is not None]
+
+    @property
+    def cluster(self) -> str:
+        view = self.view
+        return view.cluster if view is not None else ""
+
+    @property
+    def leader(self) -> NodeStatus | None:
+        """The node that leads the latest term; an older leader that has not heard of it yet does not count."""
+        leaders = [status for status in self.statuses if status.leads]
+        leader = max(leaders, key=lambda status: status.term, default=None)
+        if leader is None:
+            return None
+        followed = [status for status in self.statuses if status.term > leader.term and status.leader is not None]
+        return leader if all(status.leader == leader.node_id for status in followed) else None
+
+    @property
+    def view(self) -> NodeStatus | None:
+        """Whose membership is believed: the leader's, else that of the node which knows the latest."""
+        return self.leader or max(
+            self.statuses,
+            key=lambda status: (_order(status), status.term),
+            default=None,
+        )
+
+    @property
+    def membership(self) -> Membership:
+        view = self.view
+        return view.membership if view is not None else Membership()
+
+    @property
+    def term(self) -> int:
+        return max((status.term for status in self.statuses), default=0)
+
+    @property
+    def quorum(self) -> Quorum:
+        """In a joint configuration: the numbers of the voter set that is worse off."""
+        sets = [self._quorum_of(config) for config in self.membership.configs]
+        return min(sets, key=lambda quorum: quorum.reachable - quorum.needed, default=Quorum(0, 0, 0, 0))
+
+    def _quorum_of(self, config: tuple[int, ...]) -> Quorum:
+        needed = len(config) // 2 + 1
+        reachable = sum(1 for node_id in config if self._is_up(node_id))
+        return Quorum(len(config), needed, reachable, max(0, reachable - needed))
+
+    def _is_up(self, node_id: int) -> bool:
+        """Answers, runs its engine, and is the life of the node that the configuration names."""
+        status = self.status(node_id)
+        if status is None or status.stopped or status.fatal is not None:
+            return False
+        lives = self.membership.incarnations.get(node_id, ())
+        return not lives or status.incarnation in lives
+
+    def role(self, node_id: int | None) -> str:
+        """`voter`, `learner`, or a dash for a node that no configuration names."""
+        membership = self.membership
+        if node_id in membership.voters:
+            return "voter"
+        return "learner" if node_id in membership.learners else "-"
+
+    @property
+    def down(self) -> list[int]:
+        """Members that do not answer or whose engine does not run."""
+        members = (*self.membership.voters, *self.membership.learners)
+        return [node_id for node_id in sorted(members) if not self._is_up(node_id)]
+
+    def report(self, node_id: int) -> NodeReport | None:
+        return next((node for node in self.nodes if node.node_id == node_id), None)
+
+    def status(self, node_id: int) -> NodeStatus | None:
+        report = self.report(node_id)
+        return report.status if report is not None else None
+
+    def replication(self, node_id: int) -> Replication | None:
+        """The leader's word on a target."""
+        leader = self.leader
+        return (leader.replication or {}).get(node_id) if leader is not None else None
+
+    def lag(self, node_id: int) -> int | None:
+        """Entries the node is behind, by its leader's word; 0 for the leader itself, None when nobody knows."""
+        leader = self.leader
+        if leader is not None and leader.node_id == node_id:
+            return 0
+        replication = self.replication(node_id)
+        return replication.lag if replication is not None else None
+
+
+def _order(status: NodeStatus) -> tuple[int, int]:
+    log_id = status.membership.log_id
+    return (log_id.term, log_id.index) if log_id is not None else (0, 0)
