@@ -1,0 +1,176 @@
+"""One node out of its node.toml: data directory, engine, key-value store, peer transport and management endpoint.
+
+The endpoint stays up while the engine is stopped, wiped or failed, so that an operator can see why and mend it.
+Source: public contract, sections 1 and 3.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+
+from raft_engine import __version__
+from raft_engine.kv.store import KeyValueStore
+from raft_engine.management.access import Security
+from raft_engine.management.server import ManagementServer
+from raft_engine.node_config import NodeConfig
+from raft_engine.runtime.member import Member
+from raft_engine.runtime.raft import Raft
+from raft_engine.storage.data_dir import DataDir
+from raft_engine.types.bootstrap import BirthState
+from raft_engine.types.ids import Incarnation, NodeId
+from raft_engine.types.log_id import LogId
+from raft_engine.types.membership import NodeAddress
+from raft_engine.types.metrics import Alarm, RaftMetrics
+
+logger = logging.getLogger("raft_engine.node")
+
+
+class Node:
+    """A `NodeControl`. `await Node.open(config, ending)`, then `await node.run()`."""
+
+    def __init__(self, config: NodeConfig, data_dir: DataDir, ending: asyncio.Event) -> None:
+        self._config = config
+        self._data_dir = data_dir
+        self._store = KeyValueStore()
+        self._member = Member(
+            data_dir,
+            config.raft,
+            listen_raft=config.listen_raft,
+            address=config.advertise,
+            make_state_machine=self._new_store,
+        )
+        self._server = ManagementServer(self)
+        self._ending = ending
+
+    @classmethod
+    async def open(cls, config: NodeConfig, ending: asyncio.Event) -> Node:
+        """Lock the data directory, start the engine and listen.
+
+        Args:
+            ending: set by whoever wants the node to end.
+        Raises: StorageError: the directory cannot be used. TransportError: an address cannot be listened on.
+        """
+        data_dir = DataDir(config.data_dir, config.cluster, config.node_id, open_stores=False)
+        node = cls(config, data_dir, ending)
+        try:
+            await node._member.start_raft()
+            host, _, port = config.listen_management.rpartition(":")
+            await node._server.start(host.strip("[]"), int(port))
+        except BaseException:
+            await node._member.close()
+            raise
+        node._say_hello()
+        if config.bootstrap is not None:
+            node._member.begin_bootstrap(config.bootstrap)
+        return node
+
+    async def run(self) -> None:
+        """Return when the node has ended, after `ending` was set."""
+        await self._ending.wait()
+        logger.info("node %d shuts down", self.node_id)
+        await self._member.stop_raft()  # everybody who waits is answered, so the endpoint has nothing left to wait for
+        await self._server.stop()
+        await self._member.close()
+
+    def _say_hello(self) -> None:
+        logger.info(
+            "node %d of cluster %r (incarnation %s, boot %d, %s): management http://%s, peers %s, data %s",
+            self.node_id,
+            self.cluster,
+            self.incarnation[:8],
+            self.boot_count,
+            self.birth,
+            self._config.listen_management,
+            self._config.listen_raft,
+            self._config.data_dir,
+        )
+        for alarm in self._config.alarms:
+            logger.warning("%s: %s (hint: %s)", alarm.code, alarm.detail, alarm.hint)
+
+    def _new_store(self) -> KeyValueStore:
+        self._store = KeyValueStore()
+        return self._store
+
+    # -- what the endpoint sees ----------------------------------------------------------------------------------------
+
+    @property
+    def cluster(self) -> str:
+        return self._config.cluster
+
+    @property
+    def cluster_id(self) -> str:
+        return self._data_dir.identity.cluster_id
+
+    @property
+    def node_id(self) -> NodeId:
+        return self._config.node_id
+
+    @property
+    def incarnation(self) -> Incarnation:
+        return self._data_dir.identity.incarnation
+
+    @property
+    def boot_count(self) -> int:
+        return self._data_dir.identity.boot_count
+
+    @property
+    def version(self) -> str:
+        return __version__
+
+    @property
+    def birth(self) -> BirthState:
+        return self._member.birth
+
+    @property
+    def advertised(self) -> NodeAddress:
+        return self._config.advertise
+
+    @property
+    def security(self) -> Security:
+        return self._config.security
+
+    @property
+    def raft(self) -> Raft | None:
+        return self._member.raft
+
+    @property
+    def last_metrics(self) -> RaftMetrics | None:
+        return self._member.last_metrics
+
+    @property
+    def fatal(self) -> str | None:
+        raft = self._member.raft
+        return raft.fatal if raft is not None else self._member.failure
+
+    @property
+    def alarms(self) -> tuple[Alarm, ...]:
+        return (*self._config.alarms, *self._member.alarms)
+
+    @property
+    def store(self) -> KeyValueStore:
+        return self._store
+
+    # -- its levers ----------------------------------------------------------------------------------------------------
+
+    async def stop_raft(self) -> None:
+        await self._member.stop_raft()
+
+    async def start_raft(self) -> None:
+        await self._member.start_raft()
+
+    async def wipe(self, recover_until: LogId, reason: str) -> str:
+        return await self._member.wipe(recover_until, reason)
+
+    async def init(self, members: Mapping[NodeId, NodeAddress]) -> None:
+        await self._member.init(members)
+
+    async def abort_init(self) -> None:
+        await self._member.abort_init()
+
+    def request_shutdown(self) -> None:
+        self._ending.set()
+
+    def free_bytes(self) -> int:
+        return self._data_dir.free_bytes()

@@ -1,0 +1,464 @@
+"""Real clusters for the acceptance tests: processes, ports, signals, and only the doors that everybody has.
+
+A `Cluster` starts `python -m raft_engine serve` once per node, speaks HTTP with it and runs `raftctl` beside it. Nothing here
+imports the engine. Waiting means asking until it is so: `/v1/status` is a long poll, so an answer comes when something changed.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import httpx
+
+ROOT = Path(__file__).resolve().parents[2]
+DEADLINE_S = 90.0
+"""For anything that is awaited. Long, because it only matters when something is broken."""
+RAFT = {"election_timeout_min_ms": 300, "election_timeout_max_ms": 600, "heartbeat_interval_ms": 60}
+"""Calmer than the defaults: a busy machine must not look like a dead leader."""
+
+Json = dict[str, Any]
+T = TypeVar("T")
+
+
+class NotSoError(AssertionError):
+    """What a test waited for did not come to be."""
+
+
+def wait_until(attempt: Callable[[], T], what: str) -> T:
+    """Ask again and again until `attempt` returns something true; return that."""
+    end = time.monotonic() + DEADLINE_S
+    while True:
+        result = attempt()
+        if result:
+            return result
+        if time.monotonic() > end:
+            raise NotSoError(f"not within {DEADLINE_S:g} s: {what}")
+        time.sleep(0.02)
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports that were free a moment ago, all different."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    try:
+        return [listening.getsockname()[1] for listening in sockets]
+    finally:
+        for listening in sockets:
+            listening.close()
+
+
+@dataclass
+class Ran:
+    """What a command did."""
+
+    arguments: Sequence[str]
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def document(self) -> Json:
+        return json.loads(self.stdout)
+
+    @property
+    def data(self) -> Any:
+        return self.document["data"]
+
+    @property
+    def error(self) -> Json:
+        """The JSON error: the last line of stderr, or all of it."""
+        start = self.stderr.index("{")
+        return json.loads(self.stderr[start:])
+
+
+@dataclass
+class Node:
+    """One node: its files, its ports, and the process while there is one."""
+
+    node_id: int
+    directory: Path
+    management_port: int
+    raft_port: int
+    extra: str = ""
+    process: subprocess.Popen[bytes] | None = None
+    client: httpx.Client = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.client = httpx.Client(base_url=self.url, timeout=httpx.Timeout(40, connect=5), trust_env=False)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.management_port}"
+
+    @property
+    def raft_address(self) -> str:
+        return f"127.0.0.1:{self.raft_port}"
+
+    @property
+    def config(self) -> Path:
+        return self.directory / "node.toml"
+
+    @property
+    def data(self) -> Path:
+        return self.directory / "data"
+
+    @property
+    def log(self) -> Path:
+        return self.directory / "node.log"
+
+    @property
+    def alive(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    # -- its process
+
+    def start(self) -> None:
+        """Start the process and wait until its endpoint answers (or it ended)."""
+        assert not self.alive
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "raft_engine", "serve", "--config", str(self.config)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=ROOT,
+                start_new_session=True,
+            )
+        wait_until(lambda: not self.alive or self.answers(), f"node {self.node_id} answers or ends\n{self.last_words()}")
+        assert self.alive, f"node {self.node_id} ended at once:\n{self.last_words()}"
+
+    def answers(self) -> bool:
+        try:
+            return self.client.get("/livez").status_code in {200, 503}
+        except httpx.HTTPError:
+            return False
+
+    def kill(self) -> None:
+        """kill -9, and wait for the end."""
+        if self.process is None:
+            return
+        self.process.kill()
+        self.process.wait()
+
+    def pause(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
+
+    def terminate(self) -> int:
+        """SIGTERM; return the exit code."""
+        assert self.process is not None
+        self.process.terminate()
+        return self.process.wait(DEADLINE_S)
+
+    def last_words(self) -> str:
+        if not self.log.exists():
+            return "(no log)"
+        return "\n".join(self.log.read_text("utf-8", "replace").splitlines()[-25:])
+
+    # -- its endpoint
+
+    def status(self) -> Json:
+        reply = self.client.get("/v1/status")
+        assert reply.status_code == 200, reply.text
+        return reply.json()
+
+    def post(self, path: str, body: Json | None = None, **params: str) -> httpx.Response:
+        return self.client.post(path, json=body or {}, params=params)
+
+    def wait(self, condition: Callable[[Json], Any], what: str) -> Json:
+        """Long-poll the status until `condition` holds; return it."""
+        etag = ""
+        end = time.monotonic() + DEADLINE_S
+        status: Json = {}
+        while time.monotonic() < end:
+            try:
+                params = {"since": etag, "wait": "2s"} if etag else {}
+                reply = self.client.get("/v1/status", params=params)
+            except httpx.HTTPError as error:
+                assert self.alive, f"node {self.node_id} is gone while waiting for: {what}\n{self.last_words()}"
+                status = {"unreachable": str(error)}
+                time.sleep(0.02)
+                continue
+            if reply.status_code == 304:
+                continue
+            assert reply.status_code == 200, reply.text
+            etag = reply.headers["etag"]
+            status = reply.json()
+            if condition(status):
+                return status
+        raise NotSoError(
+            f"node {self.node_id}, not within {DEADLINE_S:g} s: {what}\nlast status: {json.dumps(status, indent=1)}"
+        )
+
+    # -- its keys
+
+    def put(self, key: str, value: bytes, **params: str) -> httpx.Response:
+        return self.client.put(f"/v1/kv/{key}", content=value, params=params)
+
+    def get(self, key: str, **params: str) -> httpx.Response:
+        return self.client.get(f"/v1/kv/{key}", params=params)
+
+
+class Cluster:
+    """Nodes 1 to n in one directory, and a raftctl whose context is this cluster."""
+
+    def __init__(self, directory: Path, count: int = 3, *, name: str = "demo", **raft: int | bool) -> None:
+        self.directory = directory
+        self.name = name
+        self.raft = {**RAFT, **raft}
+        ports = free_ports(2 * count)
+        self.nodes = {
+            node_id: Node(node_id, directory / f"n{node_id}", ports[2 * node_id - 2], ports[2 * node_id - 1])
+            for node_id in range(1, count + 1)
+        }
+        for node in self.nodes.values():
+            self.write_config(node)
+        self.write_context()
+
+    def __getitem__(self, node_id: int) -> Node:
+        return self.nodes[node_id]
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self.nodes.values())
+
+    def write_config(self, node: Node, data_dir: Path | None = None) -> None:
+        raft = "\n".join(f"{key} = {json.dumps(value)}" for key, value in self.raft.items())
+        node.config.write_text(
+            f"""cluster = "{self.name}"
+node_id = {node.node_id}
+data_dir = "{data_dir or node.data}"
+
+[listen]
+management = "127.0.0.1:{node.management_port}"
+raft = "{node.raft_address}"
+
+[raft]
+{raft}
+{node.extra}""",
+            "utf-8",
+        )
+
+    def write_context(self) -> None:
+        endpoints = ", ".join(f'"{node.url}"' for node in self)
+        self.config.write_text(
+            f'current-context = "{self.name}"\n[contexts.{self.name}]\nendpoints = [{endpoints}]\n',
+            "utf-8",
+        )
+
+    @property
+    def config(self) -> Path:
+        return self.directory / "raftctl.toml"
+
+    @property
+    def members(self) -> Json:
+        return {str(node.node_id): {"raft": node.raft_address, "management": node.url} for node in self}
+
+    # -- life and death
+
+    def start(self) -> None:
+        for node in self:
+            node.start()
+
+    def begin(self) -> None:
+        """Start every process, initialise, and wait until there is a leader that everybody follows."""
+        self.start()
+        reply = self[1].post("/v1/init", {"members": self.members})
+        assert reply.status_code == 200, reply.text
+        self.leader()
+
+    def end(self) -> None:
+        for node in self:
+            if node.process is not None and node.alive:
+                node.resume()
+                node.kill()
+            node.client.close()
+
+    def remove_data(self) -> None:
+        for node in self:
+            shutil.rmtree(node.data, ignore_errors=True)
+
+    # -- who leads
+
+    def leader(self, among: Sequence[int] | None = None) -> Node:
+        """Wait until one node leads and every other (of `among`, or that is alive) follows it in its term; return it."""
+
+        def settled() -> Node | None:
+            nodes = [self[node_id] for node_id in among] if among else [node for node in self if node.alive]
+            try:
+                views = [node.status() for node in nodes]
+            except httpx.HTTPError:
+                return None
+            if len({(view["leader"], view["term"]) for view in views}) != 1 or views[0]["leader"] is None:
+                return None
+            leader = self[views[0]["leader"]]
+            if leader not in nodes or leader.status()["state"] != "leader":
+                return None
+            # a leader serves only once an entry of its own term is committed
+            committed = leader.status()["committed"]
+            return leader if committed is not None and committed["term"] == views[0]["term"] else None
+
+        return wait_until(settled, "one leader, followed by all")
+
+    def followers(self) -> list[Node]:
+        leader = self.leader()
+        return [node for node in self if node is not leader and node.alive]
+
+    def settled(self) -> None:
+        """Wait until every node that is alive has applied what the leader has committed."""
+        target = self.leader().status()["committed"]["index"]
+        for node in self:
+            if node.alive:
+                node.wait(lambda status: status["applied"] and status["applied"]["index"] >= target, f"applied {target}")
+
+    # -- the programs
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """What raftctl may see: its files are this test's, and no setting of the person who runs the tests."""
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(("RAFTCTL_", "XDG_"))}
+        home = self.directory / "home"
+        home.mkdir(exist_ok=True)
+        own = {
+            "HOME": str(home),
+            "XDG_CONFIG_HOME": str(home / "config"),
+            "XDG_STATE_HOME": str(home / "state"),
+            "RAFTCTL_CONFIG": str(self.config),
+            "RAFTCTL_STATE": str(home / "state" / "raftctl"),
+            "RAFTCTL_DEV_DIR": str(home / "dev"),
+            "PYTHONPATH": str(ROOT),
+            "NO_COLOR": "1",
+        }
+        return {**kept, **own, **more}
+
+    def raftctl(self, *arguments: str, code: int | None = 0, stdin: str | None = None) -> Ran:
+        """Run raftctl as a script does (no terminal); the exit code must be `code` (None: any)."""
+        done = subprocess.run(
+            [sys.executable, "-m", "raftctl", *arguments],
+            cwd=self.directory,
+            env=self.environment(),
+            input=stdin or "",
+            capture_output=True,
+            text=True,
+            timeout=4 * DEADLINE_S,
+            check=False,
+        )
+        ran = Ran(arguments, done.returncode, done.stdout, done.stderr)
+        if code is not None:
+            assert ran.code == code, f"raftctl {' '.join(arguments)}: exit {ran.code}\n{ran.stdout}\n{ran.stderr}"
+        return ran
+
+    def start_raftctl(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start raftctl and return the process, for tests that interrupt it."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "raftctl", *arguments],
+            cwd=self.directory,
+            env=self.environment(PYTHONUNBUFFERED="1"),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+
+class Load:
+    """Writers that follow the leader, each key once, and the record of what was acknowledged.
+
+    A write whose outcome is unknown is asked again with the same key and value: whichever attempt took effect, the key has
+    that value or, if nobody ever acknowledged it, may be missing.
+    """
+
+    def __init__(self, cluster: Cluster, prefix: str, writers: int = 2) -> None:
+        self.cluster = cluster
+        self.prefix = prefix
+        self.acknowledged: dict[str, bytes] = {}
+        self.unexpected: list[str] = []
+        self._changed = threading.Condition()
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._write, args=(writer,), daemon=True) for writer in range(writers)]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(DEADLINE_S)
+        assert self.unexpected == []
+
+    def more(self, count: int) -> None:
+        """Wait until `count` more writes were acknowledged."""
+        with self._changed:
+            goal = len(self.acknowledged) + count
+            reached = self._changed.wait_for(lambda: len(self.acknowledged) >= goal or self.unexpected, DEADLINE_S)
+        assert self.unexpected == []
+        assert reached, f"only {len(self.acknowledged)} of {goal} writes were acknowledged"
+
+    def _write(self, writer: int) -> None:
+        urls = [node.url for node in self.cluster]
+        with httpx.Client(timeout=3, trust_env=False) as client:
+            number = 0
+            at = writer
+            while not self._stop.is_set():
+                key, value = f"{self.prefix}{writer}-{number:06}", b"%d:%d:" % (writer, number) + b"v" * 100
+                try:
+                    reply = client.put(f"{urls[at % len(urls)]}/v1/kv/{key}", content=value)
+                except httpx.HTTPError:
+                    at += 1
+                    self._stop.wait(0.02)
+                    continue
+                if reply.status_code == 200:
+                    number += 1
+                    with self._changed:
+                        self.acknowledged[key] = value
+                        self._changed.notify_all()
+                elif reply.status_code in {421, 503, 504} or reply.json().get("code") == "fatal":
+                    leader = (reply.json().get("leader") or {}).get("management")
+                    at = urls.index(leader) if leader in urls and reply.status_code == 421 else at + 1
+                    self._stop.wait(0.02)
+                else:
+                    with self._changed:
+                        self.unexpected.append(f"{key}: {reply.status_code} {reply.text}")
+                        self._changed.notify_all()
+                    return
+
+
+def read_all(node: Node, prefix: str, consistency: str = "linearizable") -> dict[str, str]:
+    """Return every key with the prefix and its value in base64, as `node` lists them."""
+    found: dict[str, str] = {}
+    after = ""
+    while True:
+        params = {"prefix": prefix, "limit": "500", "consistency": consistency} | ({"after": after} if after else {})
+        reply = node.client.get("/v1/kv", params=params)
+        if reply.status_code == 503:  # no leader for a moment: nothing was read, ask again
+            time.sleep(0.02)
+            continue
+        assert reply.status_code == 200, reply.text
+        body = reply.json()
+        found.update({item["key"]: item["value_base64"] for item in body["items"]})
+        if body["next"] is None:
+            return found
+        after = body["next"]
+
+
+def missing(load: Load, node: Node) -> list[str]:
+    """Return the acknowledged writes that `node` does not have, or has otherwise."""
+    found = read_all(node, load.prefix)
+    return [key for key, value in load.acknowledged.items() if found.get(key) != base64.b64encode(value).decode()]

@@ -1,0 +1,276 @@
+"""Does `raftctl rejoin-node` bring a node back whole, refuse when it cannot be safe, and undo what it did not finish?"""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.cluster import Cluster, Json, Load, Node, free_ports, missing, read_all
+from tests.acceptance.conftest import ClusterMaker
+from tests.acceptance.gate import Gate
+
+SURE = ("--yes", "--confirm", "demo")
+
+
+def rejoin(cluster: Cluster, node: Node, *options: str, code: int = 0):
+    return cluster.raftctl("rejoin-node", str(node.node_id), *SURE, "-o", "json", *options, code=code)
+
+
+def fill(cluster: Cluster, count: int = 100) -> None:
+    with Load(cluster, "old/") as load:
+        load.more(count)
+    cluster.settled()
+
+
+def assert_whole(cluster: Cluster, node: Node) -> None:
+    """The node follows, recovers no more, is not allowed to revert, and holds what the leader holds."""
+    node.wait(lambda status: status["recovering"] is None, "no longer recovering")
+    cluster.settled()
+    leader = cluster.leader()
+    assert read_all(node, "", "stale") == read_all(leader, "")
+    armed = [target["revert_armed"] for target in leader.status()["replication"].values()]
+    assert not any(armed)
+    assert leader.status()["alarms"] == []
+
+
+@pytest.mark.parametrize("role", ["leader", "follower"])
+def test_a_node_is_rebuilt_from_the_others_with_equal_digests(cluster: Cluster, role: str):
+    fill(cluster)
+    node = cluster.leader() if role == "leader" else cluster.followers()[0]
+    life = node.status()["incarnation"]
+    receipt = rejoin(cluster, node).data
+    assert receipt["node"] == node.node_id
+    assert node.node_id not in receipt["barrier"]["acked_by"]
+    assert len(receipt["proof"]["digest"]) == 64
+    assert (node.data / receipt["retired_to"]).is_dir()
+    assert node.status()["incarnation"] == life
+    assert_whole(cluster, node)
+
+
+def test_a_node_is_rebuilt_under_load_and_no_acknowledged_write_is_lost(cluster: Cluster):
+    fill(cluster)
+    node = cluster.followers()[0]
+    with Load(cluster, "load/") as load:
+        load.more(50)
+        rejoin(cluster, node)
+        load.more(50)
+    assert [missing(load, each) for each in cluster] == [[], [], []]
+    assert_whole(cluster, node)
+
+
+def test_a_node_is_rebuilt_from_a_snapshot_when_the_log_is_purged(cluster: Cluster):
+    fill(cluster, 300)
+    cluster.raftctl("snapshot", "--all")
+    cluster.raftctl("purge-log", "--upto", "1000000", "--all", "--yes")
+    node = cluster.followers()[0]
+    with Load(cluster, "load/") as load:
+        load.more(20)
+        rejoin(cluster, node)
+        load.more(20)
+    assert node.status()["snapshot"]["index"] > 300
+    assert [missing(load, each) for each in cluster] == [[], [], []]
+    assert_whole(cluster, node)
+
+
+def test_one_node_after_the_other_is_rebuilt(cluster: Cluster):
+    fill(cluster)
+    for node in cluster:
+        rejoin(cluster, node)
+        assert_whole(cluster, node)
+
+
+def test_a_rebuilt_node_keeps_what_it_has_through_a_kill(cluster: Cluster):
+    fill(cluster)
+    node = cluster.followers()[0]
+    rejoin(cluster, node)
+    node.kill()
+    node.start()
+    assert_whole(cluster, node)
+
+
+def test_the_journal_of_a_run_is_whole_and_is_listed(cluster: Cluster):
+    fill(cluster, 10)
+    rejoin(cluster, cluster.followers()[0])
+    runs = cluster.raftctl("runs", "list", "-o", "json").data
+    assert [(run["outcome"], run["node"]) for run in runs["items"]] == [("done", cluster.followers()[0].node_id)]
+    shown = cluster.raftctl("runs", "show", runs["items"][0]["run"])
+    assert "intact" in shown.stdout
+
+
+# -- refused: nothing changed ------------------------------------------------------------------------------------------
+
+
+def picture(cluster: Cluster) -> list[Json]:
+    keys = ("incarnation", "boot_count", "state", "recovering", "last_log", "snapshot", "purged", "term", "membership")
+    return [{key: node.status()[key] for key in keys} for node in cluster if node.alive]
+
+
+def files(node: Node) -> list[str]:
+    return sorted(str(path.relative_to(node.data)) for path in node.data.rglob("*") if not path.name.startswith("spare"))
+
+
+def test_a_dry_run_measures_every_rule_and_changes_nothing(cluster: Cluster):
+    fill(cluster, 20)
+    node = cluster.followers()[0]
+    before = picture(cluster), [files(each) for each in cluster]
+    plan = cluster.raftctl("rejoin-node", str(node.node_id), "--dry-run", "-o", "json").data
+    assert before == (picture(cluster), [files(each) for each in cluster])
+    rules = {rule["rule"]: rule for rule in plan["rules"]}
+    assert sorted(rules) == [
+        "config-settled",
+        "holders-without-target",
+        "identity",
+        "no-lock",
+        "no-other-recovering",
+        "not-leader",
+        "one-leader",
+        "others-healthy",
+        "snapshot-or-log",
+        "space",
+    ]
+    assert all(rule["measured"] and rule["threshold"] for rule in rules.values())
+    assert not (cluster.directory / "home" / "state" / "raftctl" / "runs").exists()
+
+
+def test_it_is_refused_with_rules_and_numbers_when_another_node_is_down(cluster: Cluster):
+    fill(cluster, 20)
+    node, other = cluster.followers()
+    other.kill()
+    cluster.leader(among=[each.node_id for each in cluster if each is not other])
+    before = picture(cluster)
+    for options in ((), ("--dry-run",), ("--override", "others-healthy")):
+        error = rejoin(cluster, node, *options, code=5).error
+        assert "holders-without-target" in error["rule_ids"]
+        assert "1 of 3" in json.dumps(error) or "1 of 3" in error["message"]
+    assert picture(cluster) == before
+
+
+def test_it_is_refused_while_another_node_is_recovering_or_armed(cluster: Cluster):
+    fill(cluster, 20)
+    node, other = cluster.followers()
+    reply = cluster.leader().post("/v1/trigger/allow-next-revert", {"to": other.node_id})
+    assert reply.status_code == 200
+    error = rejoin(cluster, node, code=5).error
+    assert error["rule_ids"] == ["no-other-recovering"]
+
+
+def test_a_node_that_is_no_member_is_not_found(shared: Cluster):
+    shared.raftctl("rejoin-node", "9", *SURE, code=13)
+
+
+def test_without_a_terminal_it_needs_yes_and_the_cluster_s_name(shared: Cluster):
+    shared.leader()
+    node = str(shared.followers()[0].node_id)
+    before = picture(shared)
+    assert "--yes" in shared.raftctl("rejoin-node", node, code=2).stderr
+    assert "--confirm" in shared.raftctl("rejoin-node", node, "--yes", code=2).stderr
+    shared.raftctl("rejoin-node", node, "--yes", "--confirm", "production", code=2)
+    assert picture(shared) == before
+
+
+# -- interrupted -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def gated(make_cluster: ClusterMaker):
+    """A cluster in which raftctl reaches every node through a gate, and the gates by node id."""
+    cluster = make_cluster()
+    gates = {}
+    for node in cluster:
+        (port,) = free_ports(1)
+        gates[node.node_id] = Gate(port, node.management_port)
+        node.extra = f'\n[advertise]\nmanagement = "http://127.0.0.1:{port}"\nraft = "{node.raft_address}"\n'
+        cluster.write_config(node)
+    endpoints = json.dumps([f"http://127.0.0.1:{gate.port}" for gate in gates.values()])
+    cluster.config.write_text(f'current-context = "demo"\n[contexts.demo]\nendpoints = {endpoints}\n', "utf-8")
+    cluster.start()
+    members = {
+        str(node.node_id): {"raft": node.raft_address, "management": f"http://127.0.0.1:{gates[node.node_id].port}"}
+        for node in cluster
+    }
+    assert cluster[1].post("/v1/init", {"members": members}).status_code == 200
+    cluster.leader()
+    yield cluster, gates
+    for gate in gates.values():
+        gate.close()
+
+
+def test_ctrl_c_before_the_wipe_undoes_everything(gated):
+    cluster, gates = gated
+    fill(cluster, 30)
+    leader = cluster.leader()
+    node = cluster.followers()[0]
+    before = files(node)
+    gates[leader.node_id].hold_at = b"POST /v1/barrier"
+    running = cluster.start_raftctl("rejoin-node", str(node.node_id), *SURE, "--request-timeout", "120s")
+    assert gates[leader.node_id].reached.wait(90)
+    assert node.status()["state"] == "shutdown"
+    gates[leader.node_id].hold_at = b""
+    running.send_signal(signal.SIGINT)
+    _, told = running.communicate(timeout=120)
+    assert running.returncode == 130, told
+    assert files(node) == before
+    assert_whole(cluster, node)
+
+
+def test_a_raftctl_that_was_killed_leaves_a_run_that_another_one_finishes(gated):
+    cluster, gates = gated
+    fill(cluster, 30)
+    node = cluster.followers()[0]
+    before = files(node)
+    gates[node.node_id].hold_at = b"POST /v1/node/wipe"
+    running = cluster.start_raftctl("rejoin-node", str(node.node_id), *SURE, "--request-timeout", "120s")
+    assert gates[node.node_id].reached.wait(90)
+    assert cluster.leader(among=[each.node_id for each in cluster if each is not node])
+    running.kill()
+    running.communicate(timeout=60)
+    # A raftctl that died leaves the node stopped and the permission with a time limit; another run finishes the work.
+    assert node.status()["state"] == "shutdown"
+    assert files(node) == before
+    gates[node.node_id].drop()
+    rejoin(cluster, node, "--override", "no-lock")
+    assert_whole(cluster, node)
+
+
+# -- the sandbox's driver ----------------------------------------------------------------------------------------------
+
+
+def test_the_local_driver_rebuilds_a_sandbox_s_node_by_its_process(make_cluster: ClusterMaker, tmp_path: Path):
+    tool = make_cluster(1)  # only for its raftctl: the sandbox brings its own nodes
+    tool.config.unlink()
+    base = free_block()
+    try:
+        tool.raftctl("dev", "up", "--base-port", str(base))
+        pids = {item["node"]: item["pid"] for item in tool.raftctl("dev", "status", "-o", "json").data["items"]}
+        for number in range(5):
+            tool.raftctl("kv", "put", f"k{number}", "v")
+        receipt = tool.raftctl("rejoin-node", "3", "--driver", "local", "--yes", "--confirm", "dev", "-o", "json").data
+        after = {item["node"]: item["pid"] for item in tool.raftctl("dev", "status", "-o", "json").data["items"]}
+    finally:
+        tool.raftctl("dev", "down", "--purge", code=None)
+    assert receipt["driver"] == "local"
+    assert (after[1], after[2]) == (pids[1], pids[2])
+    assert after[3] != pids[3]
+    assert not (tool.directory / "home" / "dev").exists()
+
+
+def free_block() -> int:
+    """Return a port from which on three, and three from a hundred above, are free: what a sandbox asks for."""
+    for _ in range(200):
+        (base,) = free_ports(1)
+        wanted = [base + offset + number for offset in (0, 100) for number in range(3)]
+        if max(wanted) < 65536 and are_free(wanted):
+            return base
+    raise AssertionError("no block of free ports")
+
+
+def are_free(ports: list[int]) -> bool:
+    for port in ports:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return False
+    return True
