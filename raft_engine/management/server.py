@@ -10,6 +10,7 @@ import contextlib
 import logging
 import socket
 from collections.abc import Iterator
+from typing import cast
 
 import uvicorn
 
@@ -17,10 +18,11 @@ from raft_engine.errors import TransportError
 from raft_engine.management.app import ManagementApp
 from raft_engine.management.connection import Connection, sweep
 from raft_engine.management.control import NodeControl
+from raft_engine.transport.acceptor import Acceptor
 
-BACKLOG = 2048
 GRACE_S = 2
 """Requests under way have this long to finish when the endpoint stops; then they are answered 503."""
+LAST_WORD_S = 1
 KEEP_ALIVE_S = 75
 """nginx's default: an operator's tool that looks every minute keeps its connection."""
 
@@ -46,6 +48,7 @@ class ManagementServer:
                 timeout_graceful_shutdown=GRACE_S,
             )
         )
+        self._acceptor = Acceptor(self._server.make_connection)
         self._serving: asyncio.Task[None] | None = None
         self._sweeping: asyncio.Task[None] | None = None
 
@@ -54,14 +57,20 @@ class ManagementServer:
 
         Raises: TransportError: the address cannot be listened on.
         """
-        listener = await _listen(host, port)
-        bound: int = listener.getsockname()[1]
-        self._serving = asyncio.create_task(self._server.serve([listener]), name="management")
+        self._serving = asyncio.create_task(self._server.serve([]), name="management")
         ready = asyncio.create_task(self._server.ready.wait())
         await asyncio.wait((self._serving, ready), return_when=asyncio.FIRST_COMPLETED)
         if self._serving.done():
             ready.cancel()
             await self._serving
+        try:
+            _, bound = await self._acceptor.start(host, port)
+        except OSError as error:
+            await self.stop()
+            reason = error.strerror or str(error)
+            raise TransportError(
+                f"the management endpoint cannot listen on {host}:{port}: {reason}; free the port or change listen.management"
+            ) from error
         self._sweeping = asyncio.create_task(
             sweep(self._server.server_state.connections, asyncio.get_running_loop()), name="management-sweep"
         )
@@ -70,6 +79,7 @@ class ManagementServer:
     async def stop(self) -> None:
         """Stop listening, let requests under way finish for a moment, close all connections."""
         self.app.context.stopping = True
+        await self._acceptor.close()
         self._server.should_exit = True
         if self._sweeping is not None:
             self._sweeping.cancel()
@@ -90,17 +100,16 @@ class _Server(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Nothing to listen on here: connections come from an `Acceptor`."""
         await super().startup(sockets)
         self.ready.set()
 
+    def make_connection(self) -> asyncio.Protocol:
+        return Connection(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
-async def _listen(host: str, port: int) -> socket.socket:
-    try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        family, _, _, _, address = found[0]
-        return socket.create_server((str(address[0]), int(address[1])), family=family, backlog=BACKLOG)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise TransportError(
-            f"the management endpoint cannot listen on {host}:{port}: {reason}; free the port or change listen.management"
-        ) from error
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        if self.server_state.tasks:  # cancelled: each still says so to its client
+            await asyncio.wait(self.server_state.tasks, timeout=LAST_WORD_S)
+        for connection in list(self.server_state.connections):
+            cast("Connection", connection).transport.close()

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from raft_engine.errors import TransportError
+from raft_engine.transport.acceptor import Acceptor
 from raft_engine.transport.codec import FRAME_BYTES_MAX, WIRE_VERSION, FrameReader, FrameWriter
 from raft_engine.transport.connection import Connection, split_address
 from raft_engine.transport.dialing import GREETING_TIMEOUT_S
@@ -44,7 +45,7 @@ class Listener:
         self._reporter = reporter
         self._log = log
         self._queue_bytes_max = queue_bytes_max
-        self._server: asyncio.Server | None = None
+        self._acceptor = Acceptor(self._accept)
         self._open: set[Connection] = set()
         self._by_peer: dict[PeerId, tuple[Connection, FrameWriter]] = {}
         self._answering: set[asyncio.Task[None]] = set()
@@ -57,10 +58,9 @@ class Listener:
         """
         host, port = split_address(address)
         try:
-            self._server = await asyncio.get_running_loop().create_server(self._accept, host, port)
+            real_host, real_port = await self._acceptor.start(host, port)
         except OSError as error:
             raise TransportError(f"cannot listen for peers on {address}: {error}") from error
-        real_host, real_port = self._server.sockets[0].getsockname()[:2]
         return f"[{real_host}]:{real_port}" if ":" in real_host else f"{real_host}:{real_port}"
 
     def way_back(self, peer: PeerId) -> tuple[Connection, FrameWriter] | None:
@@ -69,8 +69,7 @@ class Listener:
 
     async def close(self) -> None:
         """Stop listening; return when every connection is gone."""
-        if self._server:
-            self._server.close()
+        await self._acceptor.close()
         for task in self._answering:
             task.cancel()
         for connection in list(self._open):
@@ -78,8 +77,6 @@ class Listener:
         while self._open:
             self._all_gone.clear()
             await self._all_gone.wait()
-        if self._server:
-            await self._server.wait_closed()
 
     def _accept(self) -> Connection:
         """Return the protocol of a new connection."""

@@ -36,6 +36,7 @@ def rejoin_node(
     from raftctl.runbook.lock import ClusterLock
 
     survey = session.survey()
+    _check_known(survey, node)
     name = driver or session.settings.node(node).driver
     if name not in {"http", "local"}:
         raise usage(f"driver {name!r} cannot be used by this version", "use --driver http or --driver local")
@@ -55,6 +56,17 @@ def rejoin_node(
         raise error
     session.confirm(Tier.SEVERE, f"wiping node {node} of cluster {survey.cluster}", survey.cluster)
     _run(session, survey, node, _driver(session, name, node, survey), findings, lock, transfers=transfers)
+
+
+def _check_known(survey: Survey, node: int) -> None:
+    """Refuse a number that nobody knows. Raises: CtlError: not found."""
+    members = sorted({*survey.membership.voters, *survey.membership.learners})
+    if members and node not in members and survey.report(node) is None:
+        raise CtlError(
+            "not_found_here",
+            f"node {node} is neither a member of cluster {survey.cluster} nor one of its endpoints",
+            hint=f"members are {', '.join(map(str, members))}",
+        )
 
 
 def _driver(session: Session, name: str, node: int, survey: Survey) -> Driver:

@@ -67,4 +67,5 @@ def show(session: Session, run: Annotated[str, typer.Argument(metavar="RUN", aut
     from raftctl.output.text import printable
 
     table = Table([Column(title) for title in ("AT", "EVENT", "STEP", "WHAT")], rows)
-    session.output.show("run", data, [printable(head), "", table], items=list(found.records), names=[found.run_id])
+    end = "The journal is intact." if found.broken_at is None else "The journal was CHANGED: see the warning."
+    session.output.show("run", data, [printable(head), "", table, "", end], items=list(found.records), names=[found.run_id])

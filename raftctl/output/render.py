@@ -98,8 +98,8 @@ class Output:
     # -- everything else -----------------------------------------------------------------------------------------------
 
     def note(self, part: Table | str) -> None:
-        """Say what is going on; `-q` keeps it quiet."""
-        if not self._settings.flags.quiet:
+        """Say what is going on, to people: with `-o json` stderr holds the error's document and nothing else."""
+        if self.for_people and not self._settings.flags.quiet:
             _tell(self._drawn(part, sys.stderr))
 
     def say(self, text: str) -> None:

@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -22,6 +21,8 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import httpx
+
+from tests.ports import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_S = 90.0
@@ -47,16 +48,6 @@ def wait_until(attempt: Callable[[], T], what: str) -> T:
         if time.monotonic() > end:
             raise NotSoError(f"not within {DEADLINE_S:g} s: {what}")
         time.sleep(0.02)
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports that were free a moment ago, all different."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    try:
-        return [listening.getsockname()[1] for listening in sockets]
-    finally:
-        for listening in sockets:
-            listening.close()
 
 
 @dataclass

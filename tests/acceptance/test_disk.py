@@ -7,7 +7,8 @@ import resource
 import subprocess
 import sys
 
-from tests.acceptance.cluster import ROOT, Cluster, Load, Node, free_ports, missing
+from tests.acceptance.cluster import ROOT, Cluster, Load, Node, missing
+from tests.ports import free_ports
 
 MIB = 1024 * 1024
 

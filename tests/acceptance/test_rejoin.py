@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.cluster import Cluster, Json, Load, Node, free_ports, missing, read_all
+from tests.acceptance.cluster import Cluster, Json, Load, Node, missing, read_all
 from tests.acceptance.conftest import ClusterMaker
 from tests.acceptance.gate import Gate
+from tests.ports import free_ports
 
 SURE = ("--yes", "--confirm", "demo")
 
@@ -168,7 +169,7 @@ def test_without_a_terminal_it_needs_yes_and_the_cluster_s_name(shared: Cluster)
     before = picture(shared)
     assert "--yes" in shared.raftctl("rejoin-node", node, code=2).stderr
     assert "--confirm" in shared.raftctl("rejoin-node", node, "--yes", code=2).stderr
-    shared.raftctl("rejoin-node", node, "--yes", "--confirm", "production", code=2)
+    shared.raftctl("rejoin-node", node, "--yes", "--confirm", "production", code=5)
     assert picture(shared) == before
 
 

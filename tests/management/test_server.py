@@ -272,3 +272,22 @@ async def test_nothing_a_client_sends_is_answered_with_a_500(endpoint, method, p
 async def test_no_bytes_are_answered_with_a_500(endpoint, data):
     reply = await endpoint.send(data)
     assert reply == b"" or status_of(reply) < 500
+
+
+@pytest.mark.parametrize("turns", range(5))
+async def test_a_connection_taken_while_the_endpoint_stops_is_closed_too(node, turns):
+    server = ManagementServer(node)
+    port = await server.start("127.0.0.1", 0)
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as stranger:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await server.stop()
+        assert await asyncio.to_thread(gone, stranger)
+
+
+def gone(sock: socket.socket) -> bool:
+    """Whether the other side closes or resets."""
+    try:
+        return not sock.recv(1)
+    except ConnectionResetError:
+        return True

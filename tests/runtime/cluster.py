@@ -97,14 +97,13 @@ class Cluster:
             await self.rafts.pop(node_id).shutdown()
 
     async def leader(self) -> Raft:
-        """Return the leader once every running node follows it."""
+        """Return the leader once every running node follows it and its first entry is committed."""
         while True:
             pictures = [await raft.wait().leader() for raft in self.rafts.values()]
             for raft in self.rafts.values():
                 seen = raft.metrics()
-                if seen.state is ServerState.LEADER and all(
-                    (picture.leader, picture.term) == (seen.leader, seen.term) for picture in pictures
-                ):
+                settled = seen.state is ServerState.LEADER and seen.committed.term == seen.term
+                if settled and all((picture.leader, picture.term) == (seen.leader, seen.term) for picture in pictures):
                     return raft
             await next(iter(self.rafts.values())).wait_change(next(iter(self.rafts.values())).version, 0.02)
 

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import re
-import socket
-from contextlib import ExitStack
 from pathlib import Path
+
+from tests.ports import free_ports
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "counter.py"
 
 
 def free_addresses(count: int) -> dict[int, str]:
-    with ExitStack() as held:
-        sockets = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return {number: f"127.0.0.1:{taken.getsockname()[1]}" for number, taken in enumerate(sockets, start=1)}
+    return {number: f"127.0.0.1:{port}" for number, port in enumerate(free_ports(count), start=1)}
 
 
 async def test_the_counter_runs_on_three_nodes_and_uses_every_trigger(tmp_path, capsys):

@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import sys
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
@@ -21,14 +21,9 @@ from raft_engine.types.bootstrap import BirthState
 from raft_engine.types.ids import NodeId
 from raft_engine.types.membership import NodeAddress
 from raft_engine.types.metrics import ServerState
+from tests.ports import free_ports
 
 FAST = "[raft]\nelection_timeout_min_ms = 60\nelection_timeout_max_ms = 120\nheartbeat_interval_ms = 15\n"
-
-
-def free_ports(count: int) -> list[int]:
-    with ExitStack() as held:
-        taken = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [one.getsockname()[1] for one in taken]
 
 
 class Files:

@@ -329,7 +329,9 @@ async def test_with_the_election_timer_off_nobody_campaigns_but_elect_still_does
     node_id = leader.metrics().me.node_id
     await cluster.stop(node_id)
     other = next(iter(cluster.rafts.values()))
-    await other.wait().metrics(lambda seen: seen.runtime_flags == RuntimeFlags(enable_elect=False), "flags taken")
+    for raft in cluster.rafts.values():
+        seen = await raft.wait().metrics(lambda seen: seen.leader is None, "the leader's lease is over")
+        assert seen.runtime_flags == RuntimeFlags(enable_elect=False)
     assert (await other.trigger.elect(pre_vote=False)).observed
     assert other.metrics().state is ServerState.LEADER
 

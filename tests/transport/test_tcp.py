@@ -453,3 +453,23 @@ async def test_too_many_connections_are_refused_until_some_have_gone(start, monk
     alice, events = await start(ALICE)
     alice.set_peers({BOB: address(bob.listening_on)})
     assert BOB == await events.connections.get()
+
+
+@pytest.mark.parametrize("turns", range(5))
+async def test_a_connection_taken_while_the_transport_closes_is_closed_too(turns):
+    alone = TcpTransport(CLUSTER, CLUSTER_ID, BOB, "127.0.0.1:0")
+    await alone.start(Recorder())
+    host, _, port = alone.listening_on.partition(":")
+    with socket.create_connection((host, int(port)), timeout=30) as stranger:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await alone.close()
+        assert await asyncio.to_thread(gone, stranger)
+
+
+def gone(sock: socket.socket) -> bool:
+    """Whether the other side closes or resets."""
+    try:
+        return not sock.recv(1)
+    except ConnectionResetError:
+        return True
