@@ -23,3 +23,7 @@ class CandidateState:
     """When to ask the others; None: they have been asked. A node that still owes its leader a lease asks when it ends."""
     granted: set[PeerId] = field(default_factory=set)
     refused: dict[PeerId, str] = field(default_factory=dict)
+
+    def refused_for_good(self) -> set[PeerId]:
+        """Return who would refuse again in this term: not those who only wait for their leader's lease to end."""
+        return {peer for peer, reason in self.refused.items() if reason != "lease"}

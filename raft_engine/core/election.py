@@ -6,7 +6,8 @@ Rules:
 3. The own vote counts when it is durable, and no election is won without it: a node that forgot its vote in a crash could
    otherwise be elected twice in one term, with two different logs.
 4. A grant counts only from the incarnation that the configuration names.
-5. A new leader appends an entry of its term at once; until that is committed it serves nobody.
+5. A vote refused because of a lease is asked for again while the round lasts: leases end by themselves.
+6. A new leader appends an entry of its term at once; until that is committed it serves nobody.
 A restarted leader does not resume its term: entries it sent before they were durable here may exist elsewhere.
 Source: Raft paper 5.2, 5.4; dissertation 4.2.3, 9.6; openraft `engine/engine_impl.rs`.
 """
@@ -58,6 +59,7 @@ def campaign(state: RaftState, now: Millis, out: Outbox, *, pre_vote: bool, tran
     else:
         if not transfer and state.leader_heard_at is not None and lease_holds(state, now):
             candidate.ask_at = state.leader_heard_at + state.config.election_timeout_min_ms
+            candidate.deadline = candidate.ask_at + state.election_timeout()
         state.known_leader = None
         save(state, Vote(term, state.me.node_id, committed=False), out)
         state.when_flushed(OwnVoteFlushed(term))
@@ -78,6 +80,7 @@ def on_time(state: RaftState, now: Millis, out: Outbox) -> None:
     candidate = state.candidate
     if candidate is not None and candidate.ask_at is not None and now >= candidate.ask_at:
         candidate.ask_at = None
+        candidate.refused.clear()
         _ask(state, candidate, out)
     if state.leader is not None or now < (candidate.deadline if candidate is not None else state.election_deadline):
         return
@@ -130,7 +133,7 @@ def on_vote_request(state: RaftState, sender: PeerId, request: VoteRequest, now:
     reason = why_not_grant(state, sender, request, now)
     granted = not reason
     if granted and not request.pre_vote:
-        step_down(state, f"node {sender.node_id} is granted term {request.term}", out)
+        step_down(state, f"node {sender.node_id} is granted term {request.term}", now, out)
         state.known_leader = None
         state.election_deadline = now + state.election_timeout()
         wanted = Vote(request.term, sender.node_id, committed=False)
@@ -153,7 +156,7 @@ def on_own_vote_flushed(state: RaftState, term: Term, now: Millis, out: Outbox) 
 def on_vote_response(state: RaftState, sender: PeerId, response: VoteResponse, now: Millis, out: Outbox) -> None:
     """A voter has answered."""
     if not response.granted and response.vote.term > state.term:
-        adopt_higher_term(state, response.vote.term, out)
+        adopt_higher_term(state, response.vote.term, now, out)
         return
     candidate = state.candidate
     if candidate is None or (candidate.term, candidate.pre_vote) != (response.term, response.pre_vote):
@@ -176,6 +179,9 @@ def _count(state: RaftState, candidate: CandidateState, now: Millis, out: Outbox
             campaign(state, now, out, pre_vote=False)
         else:
             _establish(state, candidate, now, out)
+    elif not candidate.pre_vote and not is_lost(configs, candidate.refused_for_good()):
+        if is_lost(configs, candidate.refused.keys()) and candidate.ask_at is None:
+            candidate.ask_at = now + state.config.heartbeat_interval_ms
     elif is_lost(configs, candidate.refused.keys()):
         drop_candidacy(state, RefusalCode.ELECTION_LOST, f"a majority refused term {candidate.term}", out)
         # Whoever has more entries goes first: wait one longest timeout more (openraft: smaller-log timeout).

@@ -155,7 +155,7 @@ def on_progress(state: RaftState, now: Millis, out: Outbox) -> None:
     if state.is_voter:
         _let_in(state, leader, now, out)
     else:
-        _leave(state, leader, out)
+        _leave(state, leader, now, out)
 
 
 def _answer(state: RaftState, leader: LeaderState, out: Outbox) -> None:
@@ -211,7 +211,7 @@ def _effective(state: RaftState) -> dict[str, object]:
 # -- leaving -----------------------------------------------------------------------------------------------------------
 
 
-def _leave(state: RaftState, leader: LeaderState, out: Outbox) -> None:
+def _leave(state: RaftState, leader: LeaderState, now: Millis, out: Outbox) -> None:
     """This leader is no voter any more, and that is committed: the best voter is asked to take over."""
     ready = [
         progress
@@ -222,7 +222,7 @@ def _leave(state: RaftState, leader: LeaderState, out: Outbox) -> None:
         return  # tried again with the next answer
     best = min(ready, key=lambda progress: progress.peer)
     out.push(SendMessage(best.peer, TransferRequest(leader.vote, state.log.last)))
-    step_down(state, f"node {state.me.node_id} was removed; node {best.peer.node_id} is asked to lead", out)
+    step_down(state, f"node {state.me.node_id} was removed; node {best.peer.node_id} is asked to lead", now, out)
 
 
 # -- a node that came back blank -----------------------------------------------------------------------------------------

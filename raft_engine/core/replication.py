@@ -208,7 +208,7 @@ def current_target(state: RaftState, sender: PeerId, session: int) -> Progress |
 def on_append_response(state: RaftState, sender: PeerId, response: AppendResponse, now: Millis, out: Outbox) -> None:
     """A target has taken entries, or lacks what they follow on, or is in a later term."""
     if response.vote.term > state.term:
-        adopt_higher_term(state, response.vote.term, out)
+        adopt_higher_term(state, response.vote.term, now, out)
         return
     progress = current_target(state, sender, response.session)
     leader = state.leader

@@ -19,7 +19,7 @@ from raft_engine.types.messages import SnapshotChunkResponse
 def on_chunk_response(state: RaftState, sender: PeerId, response: SnapshotChunkResponse, now: Millis, out: Outbox) -> None:
     """The target has a chunk, or the whole snapshot in place."""
     if response.vote.term > state.term:
-        adopt_higher_term(state, response.vote.term, out)
+        adopt_higher_term(state, response.vote.term, now, out)
         return
     progress = current_target(state, sender, response.session)
     leader = state.leader

@@ -68,8 +68,7 @@ def _notice_sleep(state: RaftState, now: Millis) -> None:
 def _lead(state: RaftState, leader: LeaderState, now: Millis, out: Outbox) -> None:
     silence = min(quorum_silence(state, leader, now), now - state.woke_at)
     if silence >= state.config.election_timeout_max_ms * QUORUM_SILENCE_FACTOR:
-        step_down(state, f"no quorum answered for {silence:.0f} ms", out)
-        state.election_deadline = now + state.election_timeout()
+        step_down(state, f"no quorum answered for {silence:.0f} ms", now, out)
         return
     if now >= leader.next_heartbeat:
         leader.next_heartbeat = now + state.config.heartbeat_interval_ms

@@ -29,10 +29,10 @@ def save(state: RaftState, vote: Vote, out: Outbox) -> None:
     state.when_flushed(VoteFlushed(vote))
 
 
-def adopt_higher_term(state: RaftState, term: Term, out: Outbox) -> None:
+def adopt_higher_term(state: RaftState, term: Term, now: Millis, out: Outbox) -> None:
     """Somebody is in a later term: follow it there, having voted for nobody."""
     if term > state.term:
-        step_down(state, f"term {term} was seen", out)
+        step_down(state, f"term {term} was seen", now, out)
         save(state, Vote(term, NOBODY, committed=False), out)
         state.known_leader = None
 
@@ -42,7 +42,7 @@ def adopt_leader(state: RaftState, vote: Vote, now: Millis, out: Outbox) -> None
     assert vote.term >= state.term
     leader = vote.node_id
     if state.vote.term < vote.term or state.vote.node_id != leader or not state.vote.committed:
-        step_down(state, f"node {leader} leads term {vote.term}", out)
+        step_down(state, f"node {leader} leads term {vote.term}", now, out)
         committed = Vote(vote.term, leader, committed=True)
         if vote.term > state.flushed_vote.term or state.vote.term < vote.term:
             save(state, committed, out)
@@ -58,13 +58,17 @@ def adopt_leader(state: RaftState, vote: Vote, now: Millis, out: Outbox) -> None
     state.election_deadline = now + state.election_timeout()
 
 
-def step_down(state: RaftState, why: str, out: Outbox) -> None:
-    """Stop leading or campaigning. Writes that are in the log stay open: a later leader may commit them."""
+def step_down(state: RaftState, why: str, now: Millis, out: Outbox) -> None:
+    """Stop leading or campaigning. A deposed leader waits an election timeout before it stands again.
+
+    Writes that are in the log stay open: a later leader may commit them.
+    """
     drop_candidacy(state, RefusalCode.ELECTION_LOST, why, out)
     leader = state.leader
     if leader is None:
         return
     state.leader = None
+    state.election_deadline = now + state.election_timeout()
     if state.known_leader == state.me.node_id:
         state.known_leader = None
     lost = Refusal(RefusalCode.LEADERSHIP_LOST, f"node {state.me.node_id} stopped leading: {why}")

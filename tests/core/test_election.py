@@ -106,6 +106,20 @@ def test_a_candidate_that_still_owes_its_leader_a_lease_asks_when_it_ends():
     assert [2, 3] == [command.target.node_id for command in node.tick(1)]
 
 
+def test_votes_refused_because_of_a_lease_are_asked_for_again():
+    node = Node()
+    elect(node)
+    node.flush()
+    node.hear(2, refuse(1, "lease", its_term=0))
+    assert [] == outcomes(node.hear(3, refuse(1, "lease", its_term=0)))
+    heartbeat = int(node.state.config.heartbeat_interval_ms)
+    assert [] == node.tick(heartbeat - 1)
+    assert [2, 3] == [command.target.node_id for command in node.tick(1)]
+    node.hear(3, refuse(1, "lease", its_term=0))
+    (outcome,) = outcomes(node.hear(2, grant(1)))
+    assert (outcome.changed, outcome.observed) == (True, True)
+
+
 def test_the_lease_of_a_leader_that_asked_to_be_replaced_is_not_waited_for():
     node = Node()
     node.hear(2, append(leads(3), BEFORE_LOG))
@@ -118,6 +132,15 @@ def test_switched_off_elections_do_not_begin_by_themselves():
     node = Node(config={"enable_elect": False})
     assert [] == node.tick(1000)
     assert [] != elect(node)
+
+
+def test_a_deposed_leader_waits_an_election_timeout_before_it_stands_again():
+    node = leader()
+    node.tick(250)
+    node.hear(2, refuse(9, "term", its_term=node.state.term + 1))
+    assert not node.engine.is_leader
+    node.flush()
+    assert [] == sent(node.tick(node.state.config.election_timeout_min_ms - 1))
 
 
 # -- rule 1: who may not campaign, by no path -----------------------------------------------------------------------------------

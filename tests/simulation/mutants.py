@@ -279,7 +279,7 @@ MUTANTS = (
     _core(
         "leader_ignores_later_terms",
         "replication",
-        "    if response.vote.term > state.term:\n        adopt_higher_term(state, response.vote.term, out)\n        return\n",
+        "    if response.vote.term > state.term:\n        adopt_higher_term(state, response.vote.term, now, out)\n        return\n",
         "",
         "a deposed leader stays, and the cluster does not come together",
     ),
