@@ -3,7 +3,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test acceptance verify fix simulate clean
+.PHONY: help demo test quick acceptance verify fix simulate clean
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
 BIN := .venv/bin
@@ -21,7 +21,13 @@ demo: ## Three real nodes, every trigger, a node killed, a node rejoined; then e
 	@sh scripts/setup.sh run
 	@$(BIN)/python scripts/demo.py
 
-test: ## The tests that start no cluster of processes
+test: ## All tests
+	@sh scripts/setup.sh dev
+	@$(IN_SANDBOX) $(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not acceptance"
+	@$(IN_SANDBOX) $(BIN)/python -m pytest -q -n 2 --dist loadfile tests/acceptance
+	@rm -rf $(SANDBOX)
+
+quick: ## The tests that start no cluster of processes
 	@sh scripts/setup.sh dev
 	@$(IN_SANDBOX) $(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not acceptance"
 	@rm -rf $(SANDBOX)
@@ -31,14 +37,13 @@ acceptance: ## Three real processes, killed, cut off and filled up
 	@$(IN_SANDBOX) $(BIN)/python -m pytest -q tests/acceptance
 	@rm -rf $(SANDBOX)
 
-verify: ## Style, types, layers, generated files, the quick tests; changes no file
+verify: ## Style, types, layers, generated files; changes no file
 	@sh scripts/setup.sh dev
 	$(BIN)/ruff check --quiet
 	$(BIN)/ruff format --check --quiet
 	$(BIN)/mypy --no-error-summary -p raft_engine -p raftctl
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m raftctl.completion_files --check
-	@$(IN_SANDBOX) $(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not acceptance"
 
 fix: ## Format, mend what ruff can mend, write the generated files again
 	@sh scripts/setup.sh dev

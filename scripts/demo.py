@@ -95,6 +95,8 @@ def triggers() -> None:
     raftctl(f"transfer-leader --to {target} --yes")
     say("A living leader is not deposed by an election that could not be won: refused, exit code 5, nothing changed.")
     raftctl(f"elect --node {3 - target} --yes", code=5)
+    say("Without asking first it is held all the same. That is why it wants the cluster's name.")
+    raftctl(f"elect --node {3 - target} --no-pre-vote --yes --confirm dev")
     say("Allowing a node to come back with less than it acknowledged, and taking that back.")
     raftctl("allow-next-revert --to 3 --yes --confirm dev")
     raftctl("allow-next-revert --to 3 --no-allow --yes --confirm dev")
