@@ -1,7 +1,9 @@
 """Who leads: pre-vote and vote as one kind of round, and what winning means.
 
 Rules:
-1. Only a voter of the configuration in force that is neither blank nor recovering may campaign, by whatever path.
+1. Only a voter that is neither blank nor recovering may campaign, by whatever path: a voter of the newest configuration, or of
+   an earlier one while the newest is not known to be committed. Those who hold the configuration that removes them may be
+   the only ones who can bring it to the others (dissertation 4.2.2).
 2. A timer's round asks first (pre-vote): a node that cannot win does not disturb.
 3. The own vote counts when it is durable, and no election is won without it: a node that forgot its vote in a crash could
    otherwise be elected twice in one term, with two different logs.
@@ -43,7 +45,7 @@ def why_not_campaign(state: RaftState) -> Refusal | None:
     if state.recovery is not None:
         until = state.recovery.until
         return Refusal(RefusalCode.RECOVERING, f"node {me} is recovering until its log holds {until}", state.known_leader)
-    if not state.is_voter:
+    if not any(stored.membership.is_voter(state.me) for stored in state.memberships):
         return Refusal(RefusalCode.NOT_VOTER, f"node {me} is not a voter of {state.membership}", state.known_leader)
     return None
 
@@ -89,7 +91,7 @@ def on_time(state: RaftState, now: Millis, out: Outbox) -> None:
         drop_candidacy(state, RefusalCode.ELECTION_LOST, "the round ended without a majority", out)
     state.election_deadline = now + state.election_timeout()
     if state.flags.enable_elect and why_not_campaign(state) is None:
-        campaign(state, now, out, pre_vote=state.config.enable_pre_vote and len(state.membership.voters()) > 1)
+        campaign(state, now, out, pre_vote=state.config.enable_pre_vote and state.membership.voters() != {state.me})
 
 
 def on_leader_lost(state: RaftState, peer: PeerId, now: Millis) -> None:

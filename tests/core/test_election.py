@@ -25,6 +25,7 @@ from tests.core.builder import (
     leader,
     leads,
     members,
+    membership_entry,
     outcomes,
     peer,
     refuse,
@@ -152,6 +153,28 @@ def muted() -> dict[str, Node]:
         "recovering": Node(recovery=Recovery(at(2, 9), "wiped")),
         "not_voter": Node(membership=members(2, 3, learners=[1])),
     }
+
+
+def test_a_node_that_a_configuration_removes_may_campaign_until_that_is_committed():
+    """Node 4 alone is to be the voter and lacks the entry that says so; only those who leave can bring it (seed 108)."""
+    node = Node()
+    node.hear(2, append(leads(1), at(0, 1), membership_entry(1, 2, members(4, learners=[1, 2, 3]))))
+    node.flush()
+    assert not node.state.is_voter
+    assert [4] == [command.target.node_id for command in node.tick(500) if isinstance(command, SendMessage)][:1]
+    node.hear(4, grant(2, pre_vote=True))
+    node.flush()
+    node.hear(4, grant(2))
+    assert node.engine.is_leader
+
+
+def test_a_node_that_a_committed_configuration_removed_does_not_campaign():
+    node = Node()
+    entry = membership_entry(1, 2, members(4, learners=[1, 2, 3]))
+    node.hear(2, append(leads(1), at(0, 1), entry, committed=2))
+    node.flush()
+    node.tick(5000)
+    assert None is node.state.candidate
 
 
 @pytest.mark.parametrize("kind", ["blank", "recovering", "not_voter"])
