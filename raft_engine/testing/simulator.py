@@ -243,6 +243,8 @@ class Simulation:
         self.snapshots: dict[str, Machine] = {}
         self.leaders: dict[int, tuple[NodeId, int]] = {}
         """Who led a term, and in which of its lives: a restarted leader has lost its term."""
+        self.lost: dict[PeerId, DiskImage] = {}
+        """What was on the disks of those whose directory is gone."""
         self.committed: list[Entry] = []
         self.digests: dict[int, bytes] = {}
         self.acknowledged: dict[int, LogId] = {}
@@ -818,6 +820,7 @@ class Simulation:
             return
         self.stop(node)
         self._note("lose", f"{node.me}")
+        self.lost[node.me] = node.durable
         life = self._new_life(node.me.node_id)
         self.nodes[node.me.node_id] = blank = SimNode(life, DiskImage(), DiskImage(), life=node.life + 1)
         self.at(self.random.random() * 1000, lambda: self._restart(blank))
@@ -888,6 +891,8 @@ class Simulation:
                 enough = len(state.membership.voters()) // 2 + 1
                 voters = state.membership.voters()
                 copies = sum(holder.me in voters for holder in holders)
+                # An acknowledgement sent before the directory went counts: that life votes for nobody any more.
+                copies += sum(me in voters and disk.holds(found[0].log_id) for me, disk in self.lost.items())
                 assert copies >= enough, f"{found[0]} is committed with {copies} durable copies"
             self.committed.append(found[0])
         for entry in node.view.read(max(state.committed - 3, node.view.purged.index), state.committed):
