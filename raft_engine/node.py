@@ -19,7 +19,7 @@ from raft_engine.runtime.member import Member
 from raft_engine.runtime.raft import Raft
 from raft_engine.storage.data_dir import DataDir
 from raft_engine.types.bootstrap import BirthState
-from raft_engine.types.ids import Incarnation, NodeId
+from raft_engine.types.ids import Incarnation, NodeId, PeerId
 from raft_engine.types.log_id import LogId
 from raft_engine.types.membership import NodeAddress
 from raft_engine.types.metrics import Alarm, RaftMetrics
@@ -168,6 +168,9 @@ class Node:
 
     async def abort_init(self) -> None:
         await self._member.abort_init()
+
+    async def identify(self, node_id: NodeId, raft_address: str) -> PeerId:
+        return await self._member.identify(node_id, raft_address)
 
     def request_shutdown(self) -> None:
         self._ending.set()

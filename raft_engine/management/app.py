@@ -17,6 +17,8 @@ from raft_engine.management.cluster import Members
 from raft_engine.management.context import Context
 from raft_engine.management.control import NodeControl
 from raft_engine.management.convert import leader_body, picture
+from raft_engine.management.endpoint import Call, Endpoint
+from raft_engine.management.events import EventLog
 from raft_engine.management.exchange import (
     JSON_BODY_BYTES_MAX,
     ClientGoneError,
@@ -35,18 +37,17 @@ from raft_engine.management.exchange import (
     read_fields,
     read_query,
     send_reply,
+    send_stream,
     wants_redirect,
 )
 from raft_engine.management.kv_routes import KeyValueRoutes
 from raft_engine.management.openapi import DESCRIPTION
 from raft_engine.management.problems import ProblemError, as_problem
-from raft_engine.management.routes import ENDPOINTS, Call, Endpoint
+from raft_engine.management.routes import ENDPOINTS
 from raft_engine.types.outcomes import RefusalCode
 
 NOT_MATCHED: Final = "none"
 """The route under which requests are counted that match none."""
-_LATER: Final = ("/v1/events", "/v1/membership")
-"""Paths of the contract that this version does not have."""
 
 
 class ManagementApp:
@@ -55,10 +56,12 @@ class ManagementApp:
     def __init__(self, node: NodeControl) -> None:
         self.context: Final = Context(node)
         self.members: Final = Members()
+        self.events: Final = EventLog(self.context)
         self._key_values = KeyValueRoutes(self.context)
         rows = [_Row(self, endpoint) for endpoint in (*ENDPOINTS, DESCRIPTION)]
         self._router = Router(
-            [Route(row.endpoint.path, row, methods=[row.endpoint.method]) for row in rows], redirect_slashes=False
+            [Route(row.endpoint.path.replace("{id}", "{id:int}"), row, methods=[row.endpoint.method]) for row in rows],
+            redirect_slashes=False,
         )
 
     def standing(self) -> HeaderList:
@@ -90,8 +93,16 @@ class ManagementApp:
             await self._reply_problem(scope, send, as_problem(error))
 
     async def reply(self, scope: Scope, send: Send, reply: Reply, standing: HeaderList) -> None:
-        self.context.requests[scope["method"], scope["counted_as"], reply.status] += 1
+        self.count(scope, reply)
         await send_reply(send, reply, standing)
+
+    def count(self, scope: Scope, reply: Reply) -> None:
+        self.context.requests[scope["method"], scope["counted_as"], reply.status] += 1
+
+    async def close(self) -> None:
+        """End streams and connections to other members."""
+        await self.events.close()
+        await self.members.close()
 
     async def _reply_problem(self, scope: Scope, send: Send, problem: ProblemError) -> None:
         metrics = picture(self.context.node)
@@ -119,11 +130,15 @@ class _Row:
         query = read_query(scope["query_string"], endpoint.query)
         scope["redirect"] = wants_redirect(query)
         wait_s = parse_duration(query["wait"], "wait") if "wait" in query else endpoint.default_wait_s
-        call = Call(app.context, app.members, None, query, fields, wait_s)
+        call = Call(app.context, app.members, app.events, None, query, scope["path_params"], fields, wait_s)
         if endpoint.mutates:
             reply = await self._mutate(scope, await read_body(receive, fields, JSON_BODY_BYTES_MAX), call)
         else:
             reply = await endpoint.handle(call)
+        if reply.stream is not None:
+            app.count(scope, reply)
+            await send_stream(receive, send, reply, app.context.standing(fresh=True))
+            return
         await app.reply(scope, send, reply, app.context.standing(fresh=True))
 
     async def _mutate(self, scope: Scope, body: bytes, call: Call) -> Reply:
@@ -155,6 +170,4 @@ def _unrouted(scope: Scope, error: HTTPException) -> ProblemError:
         allowed = sorted((error.headers or {}).get("Allow", "").split(", "))
         detail = f"{scope['method']} is not a method of this path"
         return ProblemError("method_not_allowed", detail, headers=((b"allow", ", ".join(allowed).encode()),))
-    if scope["path"].startswith(_LATER):
-        return ProblemError("not_available", "this path of the interface is not part of this version")
     return ProblemError("not_found", "there is no such path", hint="GET /openapi.json lists all of them")

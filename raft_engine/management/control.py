@@ -12,7 +12,7 @@ from raft_engine.kv.store import KeyValueStore
 from raft_engine.management.access import Security
 from raft_engine.runtime.raft import Raft
 from raft_engine.types.bootstrap import BirthState
-from raft_engine.types.ids import Incarnation, NodeId
+from raft_engine.types.ids import Incarnation, NodeId, PeerId
 from raft_engine.types.log_id import LogId
 from raft_engine.types.membership import NodeAddress
 from raft_engine.types.metrics import Alarm, RaftMetrics
@@ -95,6 +95,12 @@ class NodeControl(Protocol):
         """Forget a preparation that never started.
 
         Raises: InitializeError: it has started.
+        """
+
+    async def identify(self, node_id: NodeId, raft_address: str) -> PeerId:
+        """Ask who answers at this raft address; return the node's present life.
+
+        Raises: InitializeError: nobody, another node, or a member of another cluster.
         """
 
     def request_shutdown(self) -> None:

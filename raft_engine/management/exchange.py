@@ -7,8 +7,9 @@ Source: contract section 2; ASGI specification 3.0; RFC 9110.
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, MutableMapping
 from typing import Any, Final, NamedTuple, TypeVar
 from urllib.parse import unquote_to_bytes
 
@@ -51,6 +52,8 @@ class Reply(NamedTuple):
     body: bytes = b""
     content_type: bytes = JSON
     headers: tuple[tuple[bytes, bytes], ...] = ()
+    stream: AsyncIterator[bytes] | None = None
+    """Sent piece by piece instead of `body`, for as long as the client stays."""
 
 
 class Fields(msgspec.Struct):
@@ -64,6 +67,7 @@ class Fields(msgspec.Struct):
     idempotency_key: bytes | None = None
     if_match: bytes | None = None
     if_none_match: bytes | None = None
+    last_event_id: bytes | None = None
 
 
 _FIELD_OF: Final = {name.replace("_", "-").encode(): name for name in Fields.__struct_fields__}
@@ -293,3 +297,36 @@ async def send_reply(send: Send, reply: Reply, standing: HeaderList) -> None:
         headers += ((b"content-type", reply.content_type), (b"content-length", b"%d" % len(reply.body)))
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": reply.body})
+
+
+async def send_stream(receive: Receive, send: Send, reply: Reply, standing: HeaderList) -> None:
+    """Send a reply that goes on until its stream ends or the client has gone."""
+    assert reply.stream is not None
+    headers = [*standing, *reply.headers, (b"content-type", reply.content_type)]
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    gone = asyncio.ensure_future(_gone(receive))
+    pieces = aiter(reply.stream)
+    try:
+        while True:
+            piece = asyncio.ensure_future(_next(pieces))
+            await asyncio.wait((piece, gone), return_when=asyncio.FIRST_COMPLETED)
+            if gone.done():
+                piece.cancel()
+                await asyncio.wait((piece,))
+                return
+            data = piece.result()
+            if data is None:
+                break
+            await send({"type": "http.response.body", "body": data, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+    finally:
+        gone.cancel()
+
+
+async def _next(pieces: AsyncIterator[bytes]) -> bytes | None:
+    return await anext(pieces, None)
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -14,10 +14,11 @@ import msgspec
 
 from raft_engine.management import schema
 from raft_engine.management.access import Role
+from raft_engine.management.endpoint import Call, Endpoint
 from raft_engine.management.exchange import Reply
 from raft_engine.management.kv_routes import KV_ENDPOINTS, KeyValueEndpoint
 from raft_engine.management.problems import PROBLEM_JSON, PROBLEMS
-from raft_engine.management.routes import ENDPOINTS, Call, Endpoint
+from raft_engine.management.routes import ENDPOINTS
 
 _REF: Final = "#/components/schemas/{name}"
 _ANY_REQUEST: Final = (

@@ -77,6 +77,7 @@ PROBLEMS: Final[Mapping[str, Row]] = {
     # what `init` refuses
     "not_in_members": Row(409, "This node is not among the members"),
     "prepared_for_another": Row(409, "A member is prepared for another cluster"),
+    "another_life": Row(409, "The node lost its data"),
     "member_unreachable": Row(409, "A member cannot be reached"),
     # what the state of this process does not allow
     "raft_stopped": Row(503, "The Raft engine of this node is stopped"),

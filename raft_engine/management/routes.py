@@ -7,18 +7,17 @@ Source: contract sections 2, 3 and 6.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
 import msgspec
 
 from raft_engine.kv.digests import MARK_DATA
 from raft_engine.management import schema
 from raft_engine.management.access import Role
-from raft_engine.management.cluster import Members, look_around
+from raft_engine.management.cluster import look_around
 from raft_engine.management.context import Context
 from raft_engine.management.convert import (
-    action_reply,
     address_of,
     barrier_reply,
     expectation_of,
@@ -27,14 +26,14 @@ from raft_engine.management.convert import (
     runtime_config_body,
     status_body,
 )
+from raft_engine.management.endpoint import ACTED, LEADER_ONLY, Call, Endpoint, acted, check_address
 from raft_engine.management.exchange import (
-    DEFAULT_WAIT_S,
-    Fields,
     Reply,
     json_reply,
     parse_count,
     parse_text,
 )
+from raft_engine.management.membership_routes import MEMBERSHIP_ENDPOINTS
 from raft_engine.management.problems import ProblemError, malformed
 from raft_engine.management.prometheus import exposition
 from raft_engine.types.bootstrap import BirthState
@@ -43,40 +42,6 @@ from raft_engine.types.metrics import RaftMetrics, RuntimeFlags
 from raft_engine.types.outcomes import RefusalCode, TriggerOutcome
 
 _INDEX_MAX: Final = 2**63 - 1
-
-
-class Call(msgspec.Struct, frozen=True):
-    """One request, decoded: the body is of the type its endpoint names. `wait_s`: how long to wait for the effect."""
-
-    context: Context
-    members: Members
-    body: Any
-    query: dict[str, bytes]
-    fields: Fields
-    wait_s: float
-
-
-class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """One row of the table.
-
-    `request`: type of the body, None: takes none. `default_wait_s`: the wait when the caller names none. `replies`: type of
-    the JSON body per status, or a media type. `codes`: the problems it is known for, besides those any request can meet.
-    """
-
-    method: str
-    path: str
-    role: Role
-    summary: str
-    handle: Callable[[Call], Awaitable[Reply]]
-    request: type[msgspec.Struct] | None = None
-    query: tuple[str, ...] = ()
-    default_wait_s: float = DEFAULT_WAIT_S
-    replies: dict[int, type[msgspec.Struct] | str]
-    codes: tuple[str, ...] = ()
-
-    @property
-    def mutates(self) -> bool:
-        return self.method != "GET"
 
 
 # --- probes ----------------------------------------------------------------------------------------------------------
@@ -140,6 +105,12 @@ async def cluster(call: Call) -> Reply:
     return json_reply(await look_around(call.context.node, call.members, call.fields.authorization))
 
 
+async def events(call: Call) -> Reply:
+    last = call.fields.last_event_id
+    stream = call.events.listen(None if last is None else parse_text(last, "Last-Event-ID"))
+    return Reply(200, content_type=b"text/event-stream", headers=((b"cache-control", b"no-cache"),), stream=stream)
+
+
 # --- triggers --------------------------------------------------------------------------------------------------------
 
 
@@ -147,19 +118,19 @@ async def elect(call: Call) -> Reply:
     body: schema.ElectRequest = call.body
     trigger = call.context.raft().trigger
     outcome = await trigger.elect(body.pre_vote, wait_s=call.wait_s, expect=expectation_of(body.expect))
-    return _acted(call, "elect", {"pre_vote": body.pre_vote}, outcome)
+    return acted(call, "elect", {"pre_vote": body.pre_vote}, outcome)
 
 
 async def heartbeat(call: Call) -> Reply:
     body: schema.Mutation = call.body
     outcome = await call.context.raft().trigger.heartbeat(wait_s=call.wait_s, expect=expectation_of(body.expect))
-    return _acted(call, "heartbeat", {}, outcome)
+    return acted(call, "heartbeat", {}, outcome)
 
 
 async def snapshot(call: Call) -> Reply:
     body: schema.Mutation = call.body
     outcome = await call.context.raft().trigger.snapshot(wait_s=call.wait_s, expect=expectation_of(body.expect))
-    return _acted(call, "snapshot", {}, outcome)
+    return acted(call, "snapshot", {}, outcome)
 
 
 async def purge_log(call: Call) -> Reply:
@@ -169,14 +140,14 @@ async def purge_log(call: Call) -> Reply:
         LogIndex(body.upto), body.strict, wait_s=call.wait_s, expect=expectation_of(body.expect)
     )
     requested: dict[str, object] = {"upto": body.upto, "strict": True} if body.strict else {"upto": body.upto}
-    return _acted(call, "purge_log", requested, outcome)
+    return acted(call, "purge_log", requested, outcome)
 
 
 async def transfer_leader(call: Call) -> Reply:
     body: schema.TransferLeaderRequest = call.body
     trigger = call.context.raft().trigger
     outcome = await trigger.transfer_leader(NodeId(body.to), wait_s=call.wait_s, expect=expectation_of(body.expect))
-    return _acted(call, "transfer_leader", {"to": body.to}, outcome)
+    return acted(call, "transfer_leader", {"to": body.to}, outcome)
 
 
 async def allow_next_revert(call: Call) -> Reply:
@@ -186,13 +157,7 @@ async def allow_next_revert(call: Call) -> Reply:
         NodeId(body.to), body.allow, body.ttl_ms / 1000, expect=expectation_of(body.expect)
     )
     requested: dict[str, object] = {"to": body.to, "allow": body.allow, "ttl_ms": body.ttl_ms}
-    return _acted(call, "allow_next_revert", requested, outcome)
-
-
-def _acted(call: Call, action: str, requested: dict[str, object], outcome: TriggerOutcome) -> Reply:
-    """200: seen. 202: accepted, not seen before the wait ended."""
-    node = call.context.node
-    return json_reply(action_reply(node, action, requested, outcome, picture(node)), 200 if outcome.observed else 202)
+    return acted(call, "allow_next_revert", requested, outcome)
 
 
 # --- configuration and proofs ------------------------------------------------------------------------------------------
@@ -205,26 +170,17 @@ async def init(call: Call) -> Reply:
         raise malformed("give either members, or abort: true")
     members = {NodeId(node_id): address_of(address) for node_id, address in body.members.items()}
     for node_id, address in members.items():
-        _check_address(node_id, address.raft, address.management)
+        check_address(f"members.{node_id}", address.raft, address.management)
     async with context.lever:
         context.check_expectation(body.expect)
         if body.abort:
             await context.node.abort_init()
-            return _acted(call, "init", {"abort": True}, TriggerOutcome(True, True, "the preparation is forgotten"))
+            return acted(call, "init", {"abort": True}, TriggerOutcome(True, True, "the preparation is forgotten"))
         await context.node.init(members)
     led = await _wait_until(context, lambda metrics: metrics.leader is not None, call.wait_s)
     detail = "the cluster has a leader" if led else "the cluster is initialised; no leader is known yet"
     requested: dict[str, object] = {"members": sorted(members)}
-    return _acted(call, "init", requested, TriggerOutcome(True, led, detail, dict(requested)))
-
-
-def _check_address(node_id: int, raft: str, management: str) -> None:
-    host, _, port = raft.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise malformed(f"members.{node_id}.raft is not host:port")
-    plain = management.isascii() and management.isprintable() and " " not in management
-    if not plain or not management.startswith(("http://", "https://")) or not management.partition("://")[2].strip("/"):
-        raise malformed(f"members.{node_id}.management is not an http(s) URL")
+    return acted(call, "init", requested, TriggerOutcome(True, led, detail, dict(requested)))
 
 
 async def _wait_until(context: Context, predicate: Callable[[RaftMetrics], bool], wait_s: float) -> bool:
@@ -258,7 +214,7 @@ async def runtime_config(call: Call) -> Reply:
         raft.set_runtime_flags(wanted)
     seen = await _wait_until(context, lambda metrics: metrics.runtime_flags == wanted, call.wait_s)
     effective: dict[str, object] = msgspec.structs.asdict(runtime_config_body(raft.metrics().runtime_flags))
-    return _acted(call, "runtime_config", requested, TriggerOutcome(wanted != before, seen, "", effective))
+    return acted(call, "runtime_config", requested, TriggerOutcome(wanted != before, seen, "", effective))
 
 
 async def barrier(call: Call) -> Reply:
@@ -312,7 +268,7 @@ async def stop_raft(call: Call) -> Reply:
         running = context.node.raft is not None
         await context.node.stop_raft()
     detail = "the engine is stopped" if running else "the engine was stopped already"
-    return _acted(call, "stop_raft", {}, TriggerOutcome(running, context.node.raft is None, detail))
+    return acted(call, "stop_raft", {}, TriggerOutcome(running, context.node.raft is None, detail))
 
 
 async def start_raft(call: Call) -> Reply:
@@ -322,7 +278,7 @@ async def start_raft(call: Call) -> Reply:
         stopped = context.node.raft is None
         await context.node.start_raft()
     detail = "the engine runs" if stopped else "the engine was running already"
-    return _acted(call, "start_raft", {}, TriggerOutcome(stopped, context.node.raft is not None, detail))
+    return acted(call, "start_raft", {}, TriggerOutcome(stopped, context.node.raft is not None, detail))
 
 
 async def wipe(call: Call) -> Reply:
@@ -344,14 +300,12 @@ async def wipe(call: Call) -> Reply:
 async def shutdown(call: Call) -> Reply:
     call.context.check_expectation(call.body.expect)
     call.context.node.request_shutdown()
-    return _acted(call, "shutdown", {}, TriggerOutcome(True, False, "the process ends when its replies are sent"))
+    return acted(call, "shutdown", {}, TriggerOutcome(True, False, "the process ends when its replies are sent"))
 
 
 # --- the table -------------------------------------------------------------------------------------------------------
 
 _TEXT: Final = "text/plain"
-_ACTED: Final[dict[int, type[msgspec.Struct] | str]] = {200: schema.ActionReply, 202: schema.ActionReply}
-_LEADER_ONLY: Final = ("not_leader", "no_leader", "precondition_failed", "raft_stopped", "shutting_down")
 _ANY_NODE: Final = ("precondition_failed", "recovering", "blank", "raft_stopped", "shutting_down", "timed_out")
 
 ENDPOINTS: Final = (
@@ -399,6 +353,14 @@ ENDPOINTS: Final = (
         replies={200: schema.Cluster},
     ),
     Endpoint(
+        method="GET",
+        path="/v1/events",
+        role=Role.READ,
+        summary="Server-sent events: leader, term, membership, replication, snapshot, purge, revert, alarm; first the status.",
+        handle=events,
+        replies={200: "text/event-stream"},
+    ),
+    Endpoint(
         method="POST",
         path="/v1/trigger/elect",
         role=Role.OPERATE,
@@ -406,7 +368,7 @@ ENDPOINTS: Final = (
         handle=elect,
         request=schema.ElectRequest,
         query=("wait", "forward"),
-        replies=_ACTED,
+        replies=ACTED,
         codes=("not_voter", "election_lost", "pre_vote_refused", "transfer_in_progress", *_ANY_NODE),
     ),
     Endpoint(
@@ -417,8 +379,8 @@ ENDPOINTS: Final = (
         handle=heartbeat,
         request=schema.Mutation,
         query=("wait", "forward"),
-        replies=_ACTED,
-        codes=("no_quorum", "leadership_lost", "timed_out", *_LEADER_ONLY),
+        replies=ACTED,
+        codes=("no_quorum", "leadership_lost", "timed_out", *LEADER_ONLY),
     ),
     Endpoint(
         method="POST",
@@ -428,7 +390,7 @@ ENDPOINTS: Final = (
         handle=snapshot,
         request=schema.Mutation,
         query=("wait", "forward"),
-        replies=_ACTED,
+        replies=ACTED,
         codes=("snapshot_deferred", *_ANY_NODE),
     ),
     Endpoint(
@@ -439,7 +401,7 @@ ENDPOINTS: Final = (
         handle=purge_log,
         request=schema.PurgeLogRequest,
         query=("wait", "forward"),
-        replies=_ACTED,
+        replies=ACTED,
         codes=("no_snapshot", "beyond_snapshot", *_ANY_NODE),
     ),
     Endpoint(
@@ -450,7 +412,7 @@ ENDPOINTS: Final = (
         handle=transfer_leader,
         request=schema.TransferLeaderRequest,
         query=("wait", "forward"),
-        replies=_ACTED,
+        replies=ACTED,
         codes=(
             "is_leader",
             "not_voter",
@@ -461,7 +423,7 @@ ENDPOINTS: Final = (
             "transfer_in_progress",
             "transfer_timed_out",
             "election_lost",
-            *_LEADER_ONLY,
+            *LEADER_ONLY,
         ),
     ),
     Endpoint(
@@ -472,8 +434,8 @@ ENDPOINTS: Final = (
         handle=allow_next_revert,
         request=schema.AllowNextRevertRequest,
         query=("wait", "forward"),
-        replies=_ACTED,
-        codes=("node_not_found", "is_leader", *_LEADER_ONLY),
+        replies=ACTED,
+        codes=("node_not_found", "is_leader", *LEADER_ONLY),
     ),
     Endpoint(
         method="POST",
@@ -483,7 +445,7 @@ ENDPOINTS: Final = (
         handle=init,
         request=schema.InitRequest,
         query=("wait", "forward"),
-        replies=_ACTED,
+        replies=ACTED,
         codes=(
             "already_initialized",
             "not_in_members",
@@ -501,7 +463,7 @@ ENDPOINTS: Final = (
         handle=runtime_config,
         request=schema.RuntimeConfigRequest,
         query=("wait", "forward"),
-        replies=_ACTED,
+        replies=ACTED,
         codes=("precondition_failed", "raft_stopped", "shutting_down"),
     ),
     Endpoint(
@@ -521,7 +483,7 @@ ENDPOINTS: Final = (
             "leadership_lost",
             "outcome_unknown",
             "timed_out",
-            *_LEADER_ONLY,
+            *LEADER_ONLY,
         ),
     ),
     Endpoint(
@@ -542,7 +504,7 @@ ENDPOINTS: Final = (
         handle=stop_raft,
         request=schema.Mutation,
         query=("wait", "forward"),
-        replies=_ACTED,
+        replies=ACTED,
         codes=("precondition_failed",),
     ),
     Endpoint(
@@ -553,7 +515,7 @@ ENDPOINTS: Final = (
         handle=start_raft,
         request=schema.Mutation,
         query=("wait", "forward"),
-        replies=_ACTED,
+        replies=ACTED,
         codes=("precondition_failed", "storage_failed", "start_failed", "fatal"),
     ),
     Endpoint(
@@ -578,4 +540,5 @@ ENDPOINTS: Final = (
         replies={202: schema.ActionReply},
         codes=("precondition_failed",),
     ),
+    *MEMBERSHIP_ENDPOINTS,
 )

@@ -155,6 +155,22 @@ class InitRequest(Mutation, frozen=True, kw_only=True):
     abort: bool = False
 
 
+class LearnerRequest(Mutation, frozen=True, kw_only=True):
+    """`blocking`: answer when the learner has caught up."""
+
+    id: Id
+    raft: Name
+    management: Name
+    blocking: bool = True
+
+
+class VotersRequest(Mutation, frozen=True, kw_only=True):
+    """The wanted voters, each a voter or a learner now. `retain`: who goes stays as a learner."""
+
+    voters: Annotated[list[Id], Meta(max_length=1024)]
+    retain: bool = False
+
+
 class RuntimeConfigRequest(Mutation, frozen=True, kw_only=True):
     """What is left out stays as it is."""
 

@@ -80,12 +80,13 @@ class ManagementServer:
         """Stop listening, let requests under way finish for a moment, close all connections."""
         self.app.context.stopping = True
         await self._acceptor.close()
+        await self.app.events.close()
         self._server.should_exit = True
         if self._sweeping is not None:
             self._sweeping.cancel()
         if self._serving is not None:
             await self._serving
-        await self.app.members.close()
+        await self.app.close()
 
 
 class _Server(uvicorn.Server):

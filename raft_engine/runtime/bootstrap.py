@@ -183,6 +183,29 @@ async def abort(cluster: str, identity: Identity, ask: Ask) -> None:
     await _ask_all(members, BootstrapAbort(cluster, identity.cluster_id), ask)
 
 
+async def identify(cluster: str, cluster_id: str, node_id: NodeId, address: str, ask: Ask) -> PeerId:
+    """Return the life of `node_id` that answers at this raft address, if it may become a member.
+
+    Raises: InitializeError: nobody answers, another node does, or it belongs to another cluster.
+    """
+    try:
+        reply = await ask(address, BootstrapQuery(cluster))
+    except TransportError as error:
+        raise InitializeError(
+            "member_unreachable", f"node {node_id}: {error}", "start it, or correct its address"
+        ) from error
+    if reply.error:
+        raise InitializeError("member_unreachable", f"node {node_id}: {reply.error}")
+    if reply.node_id != node_id:
+        raise InitializeError("member_unreachable", f"node {reply.node_id} answers at {address}, not node {node_id}")
+    if reply.state is BirthState.PREPARED:
+        raise InitializeError("prepared_for_another", f"node {node_id} is prepared for another cluster", ABORT_HINT)
+    if reply.state is BirthState.STARTED and reply.cluster_id not in {"", cluster_id}:
+        detail = f"node {node_id} belongs to another cluster named {cluster!r} (id {reply.cluster_id[:8]})"
+        raise InitializeError("already_initialized", detail, "empty its data directory if that cluster is of no use")
+    return PeerId(node_id, reply.incarnation)
+
+
 def _decide(replies: Mapping[NodeId, BootstrapReply], members: Mapping[NodeId, NodeAddress]) -> tuple[str, Membership]:
     """Return cluster id and first configuration: a new one, or the one that was begun.
 

@@ -148,7 +148,11 @@ class Member:
 
     def _open_stores(self) -> None:
         self.data_dir.open_stores()
-        self.data_dir.ensure_first_entry()
+        try:
+            self.data_dir.ensure_first_entry()
+        except BaseException:
+            self.data_dir.close_stores()
+            raise
 
     async def _stop(self, reason: str) -> None:
         raft = self.raft
@@ -176,6 +180,10 @@ class Member:
     async def abort_init(self) -> None:
         """Forget a preparation that never started. Raises: InitializeError: it has started."""
         await bootstrap.abort(self.identity.cluster, self.identity, self._ask)
+
+    async def identify(self, node_id: NodeId, address: str) -> PeerId:
+        """Return the life of the node that answers at this raft address. Raises: InitializeError."""
+        return await bootstrap.identify(self.identity.cluster, self.identity.cluster_id, node_id, address, self._ask)
 
     def begin_bootstrap(self, members: Mapping[NodeId, NodeAddress]) -> None:
         """Take part in a birth with exactly these members, unless this node has been born; the lowest id initiates it."""

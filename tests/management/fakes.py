@@ -135,6 +135,12 @@ class FakeRaft:
             raise self.barrier_answer
         return self.barrier_answer
 
+    async def change_membership(self, voters=None, **kwargs):
+        self.trigger.calls.append(("change_membership", voters, kwargs))
+        if isinstance(self.trigger.outcome, Exception):
+            raise self.trigger.outcome
+        return self.trigger.outcome
+
     def submit_write(self, data: bytes, done) -> Ticket:
         self._ticket += 1
         if self.write_answer is None:
@@ -183,6 +189,7 @@ class FakeNode:
         self.alarms = ()
         self.calls = []
         self.failure: Exception | None = None
+        self.lives = {}
 
     async def _record(self, *call) -> None:
         self.calls.append(call)
@@ -209,6 +216,10 @@ class FakeNode:
 
     async def abort_init(self) -> None:
         await self._record("abort_init")
+
+    async def identify(self, node_id, raft_address) -> PeerId:
+        await self._record("identify", node_id, raft_address)
+        return self.lives.get(node_id, PeerId(node_id, Incarnation("e" * 32)))
 
     def request_shutdown(self) -> None:
         self.calls.append(("request_shutdown",))

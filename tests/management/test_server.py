@@ -291,3 +291,34 @@ def gone(sock: socket.socket) -> bool:
         return not sock.recv(1)
     except ConnectionResetError:
         return True
+
+
+async def test_events_are_streamed_until_the_client_goes(endpoint):
+    endpoint.node.raft.watched.clear()
+    async with (
+        httpx.AsyncClient(timeout=30) as client,
+        client.stream("GET", endpoint.url + "/v1/events") as reply,
+    ):
+        assert reply.headers["content-type"] == "text/event-stream"
+        lines = reply.aiter_lines()
+        assert (await anext(lines)).startswith("id: ")
+        assert await anext(lines) == "event: status"
+        await endpoint.node.raft.watched.wait()
+        endpoint.node.raft.change(term=8)
+        async for line in lines:
+            if line == "event: term":
+                break
+    reply = await endpoint.send(request("GET", "/v1/status"))
+    assert status_of(reply) == 200
+
+
+async def test_a_stopping_endpoint_ends_its_streams(endpoint):
+    async with (
+        httpx.AsyncClient(timeout=30) as client,
+        client.stream("GET", endpoint.url + "/v1/events") as reply,
+    ):
+        lines = reply.aiter_lines()
+        await anext(lines)
+        stopping = asyncio.create_task(endpoint.server.stop())
+        assert [line async for line in lines]
+        await stopping
