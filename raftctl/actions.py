@@ -154,6 +154,9 @@ def _in_our_words(reply: ActionReply) -> str | None:
     acked = effective.get("acked_by")
     if reply.action == "heartbeat" and isinstance(acked, list):
         return f"acknowledged by node {listed(acked)}" if acked else "acknowledged by no other node"
+    voters, learners = effective.get("voters"), effective.get("learners")
+    if isinstance(voters, list) and isinstance(learners, list):
+        return f"voters are {listed(voters)}" + (f"; learners are {listed(learners)}" if learners else "")
     if reply.action == "runtime_config" and effective:
         return ", ".join(f"{name} {'on' if value else 'off'}" for name, value in effective.items())
     return None

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import typer
 
-from raftctl.commands import change, context, dev, kv, observe, rejoin, runs, setup, trigger
+from raftctl.commands import change, context, dev, kv, member, observe, rejoin, runs, setup, trigger
 from raftctl.help import Command, Group
 from raftctl.options import Run, flags_only, with_session
 from raftctl.settings import Flags
@@ -72,6 +72,12 @@ for _name, _function in _TRIGGERS.items():
 _add_group("trigger", "The same six as a group.", "Trigger", _TRIGGERS)
 
 _add(app, "init", change.init, "Change")
+_add_group(
+    "member",
+    "Who belongs to the cluster.",
+    "Change",
+    {"add": member.add, "promote": member.promote, "demote": member.demote, "remove": member.remove},
+)
 _add_group(
     "runtime-config",
     "What a node's timers do by themselves.",

@@ -50,6 +50,13 @@ class ClusterClient(Protocol):
 
     def allow_next_revert(self, to: int, *, allow: bool, ttl_s: float, expect: Expect | None) -> ActionReply: ...
 
+    def add_learner(self, node: int, address: Address, *, expect: Expect | None, wait_s: float) -> ActionReply:
+        """Answered when the learner has caught up, or `wait_s` is over."""
+
+    def set_voters(self, voters: Sequence[int], *, retain: bool, expect: Expect | None, wait_s: float) -> ActionReply: ...
+
+    def remove_member(self, node: int, *, expect: Expect | None, wait_s: float) -> ActionReply: ...
+
     def init(self, members: Mapping[int, Address], *, wait_s: float) -> ActionReply:
         """Give birth to the cluster; asked of the first endpoint that is one of the members."""
 

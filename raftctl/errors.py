@@ -88,6 +88,9 @@ EXIT_CODES: Final[Mapping[str, ExitCode]] = {
     "confirmation_mismatch": ExitCode.REFUSED,
     "not_in_members": ExitCode.REFUSED,
     "member_unreachable": ExitCode.REFUSED,
+    "another_life": ExitCode.REFUSED,
+    "learner_not_found": ExitCode.REFUSED,
+    "empty_membership": ExitCode.REFUSED,
     # somebody or something else was there first
     "precondition_failed": ExitCode.CONFLICT,
     "already_initialized": ExitCode.CONFLICT,

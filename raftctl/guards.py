@@ -173,7 +173,7 @@ def rejoin_rules(survey: Survey, target: int, lock_holder: str | None) -> list[F
         _identity(survey, target),
         _one_leader(survey, target),
         _not_leader(survey, target),
-        _config_settled(survey, target),
+        config_settled(survey, target),
         _others_healthy(survey, target),
         _no_other_recovering(survey, target),
         _holders_without_target(survey, target),
@@ -237,9 +237,11 @@ def _not_leader(survey: Survey, target: int) -> Finding:
     )
 
 
-def _config_settled(survey: Survey, target: int) -> Finding:
+def config_settled(survey: Survey, target: int | None) -> Finding:
+    """One set of voters, committed, and known alike by all; `target` need not know it."""
     membership = survey.membership
-    told = {index_of(status.membership.log_id) for status in survey.statuses if status.node_id != target}
+    members = {*membership.voters, *membership.learners} - {target}
+    told = {index_of(status.membership.log_id) for status in survey.statuses if status.node_id in members}
     sets = "->".join("{" + ",".join(map(str, config)) + "}" for config in membership.configs) or "{}"
     committed = "committed" if membership.committed else "not committed"
     measured = (

@@ -118,6 +118,20 @@ class HttpClusterClient:
         body = {"to": to, "allow": allow, "ttl_ms": round(ttl_s * 1000)}
         return self._act(None, "/v1/trigger/allow-next-revert", body, expect, 0.0)
 
+    # -- members -------------------------------------------------------------------------------------------------------
+
+    def add_learner(self, node: int, address: Address, *, expect: Expect | None, wait_s: float) -> model.ActionReply:
+        body = {"id": node, "raft": address.raft, "management": address.management}
+        return self._act(None, "/v1/membership/learners", body, expect, wait_s)
+
+    def set_voters(self, voters: Sequence[int], *, retain: bool, expect: Expect | None, wait_s: float) -> model.ActionReply:
+        body = {"voters": list(voters), "retain": retain}
+        return self._act(None, "/v1/membership/voters", body, expect, wait_s)
+
+    def remove_member(self, node: int, *, expect: Expect | None, wait_s: float) -> model.ActionReply:
+        path = f"/v1/membership/{node}?wait={_duration(wait_s)}"
+        return self._to_leader("DELETE", path, model.ActionReply, _expectation(expect), wait_s=wait_s)
+
     # -- changes -------------------------------------------------------------------------------------------------------
 
     def init(self, members: Mapping[int, Address], *, wait_s: float) -> model.ActionReply:
@@ -184,8 +198,12 @@ class HttpClusterClient:
     def _try_nodes(
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> Reply:
-        """Send to the first endpoint that can be reached, following it to the leader once."""
+        """Send to the first endpoint that can serve, following it to the leader once.
+
+        One that cannot be reached or knows no leader has done nothing; a node that was removed knows none for ever.
+        """
         unreachable: CtlError | None = None
+        leaderless: Reply | None = None
         for url in self._endpoints:
             try:
                 reply = self._http.send(method, url + path, body=body, headers=headers)
@@ -196,7 +214,12 @@ class HttpClusterClient:
                 continue
             if reply.status == 421:
                 return self._http.send(method, self._leader_of(reply) + path, body=body, headers=headers)
+            if reply.status == 503 and _code(reply) == "no_leader":
+                leaderless = reply
+                continue
             return reply
+        if leaderless is not None:
+            return leaderless
         assert unreachable is not None
         raise unreachable
 
@@ -370,6 +393,11 @@ def _problem(reply: Reply) -> model.Problem | None:
         )
     except (msgspec.MsgspecError, UnicodeDecodeError, AttributeError):
         return None
+
+
+def _code(reply: Reply) -> str:
+    problem = _problem(reply)
+    return problem.code if problem is not None else ""
 
 
 def _failure(reply: Reply, where: str) -> CtlError:

@@ -206,3 +206,4 @@ class Expect(msgspec.Struct, frozen=True, omit_defaults=True):
 
     term: int | None = None
     leader: int | None = None
+    membership_log_id: LogId | None = None

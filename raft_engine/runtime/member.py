@@ -14,6 +14,8 @@ import logging
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
+import msgspec
+
 from raft_engine.config import Config
 from raft_engine.errors import InitializeError, RaftError
 from raft_engine.runtime import bootstrap
@@ -71,6 +73,8 @@ class Member:
         self._told = asyncio.Event()
         self._settled = asyncio.Event()
         self._birth_alarm: Alarm | None = None
+        self._cluster_ids: dict[NodeId, str] = {}
+        """Of the peers that said hello while this node knew none."""
 
     @property
     def identity(self) -> Identity:
@@ -126,6 +130,7 @@ class Member:
             self.me,
             self._listen_raft,
             bootstrap=self._keeper.answer,
+            on_hello=self._heard_of,
             backoff_min_ms=self._config.reconnect_backoff_min_ms,
             backoff_max_ms=self._config.reconnect_backoff_max_ms,
         )
@@ -145,6 +150,8 @@ class Member:
         self.raft = raft
         self.failure = None
         self._run(self._watch(raft))
+        if not self.identity.cluster_id:
+            self._run(self._join(raft))
 
     def _open_stores(self) -> None:
         self.data_dir.open_stores()
@@ -169,6 +176,25 @@ class Member:
         async with self._lever:
             if self.raft is raft and raft.fatal is not None:
                 await self._stop(raft.fatal)
+
+    # -- joining -------------------------------------------------------------------------------------------------------
+
+    def _heard_of(self, peer: PeerId, cluster_id: str) -> None:
+        if cluster_id and not self.identity.cluster_id:
+            self._cluster_ids[peer.node_id] = cluster_id
+
+    async def _join(self, raft: Raft) -> None:
+        """Take on the id of the cluster whose leader admitted this node, which took no part in the birth."""
+        with contextlib.suppress(RaftError):
+            while self.raft is raft and not self.identity.cluster_id:
+                version, seen = raft.version, raft.metrics()
+                cluster_id = self._cluster_ids.get(seen.leader) if seen.leader is not None else None
+                if cluster_id and seen.membership.membership.is_member(self.me):
+                    async with self._lever:
+                        joined = msgspec.structs.replace(self.identity, cluster_id=cluster_id)
+                        await asyncio.to_thread(self.data_dir.save_identity, joined)
+                    return
+                await raft.wait_change(version, LATER_S)
 
     # -- birth ---------------------------------------------------------------------------------------------------------
 

@@ -32,16 +32,25 @@ INBOUND_COUNT_MAX: Final = 256
 """Connections held at once: strangers cannot make this node keep more than this many greetings."""
 
 BootstrapHandler = Callable[[BootstrapRequest], BootstrapReply | Awaitable[BootstrapReply]]
+HelloWatcher = Callable[[PeerId, str], None]
+"""Told of a peer that was let in, with its cluster id."""
 
 
 class Listener:
     """The listening socket and every connection it took."""
 
     def __init__(
-        self, identity: Identity, bootstrap: BootstrapHandler | None, reporter: Reporter, log: LogOnce, queue_bytes_max: int
+        self,
+        identity: Identity,
+        bootstrap: BootstrapHandler | None,
+        reporter: Reporter,
+        log: LogOnce,
+        queue_bytes_max: int,
+        on_hello: HelloWatcher | None = None,
     ) -> None:
         self._identity = identity
         self._bootstrap = bootstrap
+        self._on_hello_seen = on_hello
         self._reporter = reporter
         self._log = log
         self._queue_bytes_max = queue_bytes_max
@@ -123,6 +132,8 @@ class Listener:
         if PeerId(hello.wanted_node_id, hello.wanted_incarnation) != me:
             self._reply_and_end(connection, self._identity.welcome())
             return
+        if self._on_hello_seen is not None:
+            self._on_hello_seen(peer, hello.cluster_id)
         older = self._by_peer.pop(peer, None)
         if older:
             older[0].abort("the peer dialed anew")

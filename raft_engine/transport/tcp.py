@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from raft_engine.errors import TransportError
-from raft_engine.transport.accepting import BootstrapHandler, Listener
+from raft_engine.transport.accepting import BootstrapHandler, HelloWatcher, Listener
 from raft_engine.transport.codec import FrameReader, FrameWriter
 from raft_engine.transport.connection import Connection
 from raft_engine.transport.dialing import Backoff, Link
@@ -34,7 +34,7 @@ class TcpTransport:
     """`Transport` over TCP.
 
     `cluster_id` may be a function: a blank node learns its id while it is listening. `bootstrap` answers the questions of a
-    cluster's birth; without it they are refused.
+    cluster's birth; without it they are refused. `on_hello` is told each peer that was let in, and the cluster id it gave.
     """
 
     def __init__(
@@ -45,6 +45,7 @@ class TcpTransport:
         listen: str,
         *,
         bootstrap: BootstrapHandler | None = None,
+        on_hello: HelloWatcher | None = None,
         backoff_min_ms: int = 20,
         backoff_max_ms: int = 1000,
         queue_bytes_max: int = QUEUE_BYTES_MAX,
@@ -55,6 +56,7 @@ class TcpTransport:
         """Messages that could not leave: no connection, a full queue, or too large."""
         self._identity = Identity(cluster, cluster_id if callable(cluster_id) else lambda: cluster_id, me)
         self._bootstrap = bootstrap
+        self._on_hello = on_hello
         self._backoff = Backoff(backoff_min_ms, backoff_max_ms)
         self._queue_bytes_max = queue_bytes_max
         self._log = LogOnce()
@@ -74,7 +76,7 @@ class TcpTransport:
         Raises: TransportError: the address cannot be listened on.
         """
         reporter = Reporter(events, self._log)
-        listener = Listener(self._identity, self._bootstrap, reporter, self._log, self._queue_bytes_max)
+        listener = Listener(self._identity, self._bootstrap, reporter, self._log, self._queue_bytes_max, self._on_hello)
         self.listening_on = await listener.start(self.listening_on)
         self._reporter = reporter
         self._listener = listener

@@ -61,7 +61,7 @@ def init(
 def _members(session: Session, given: list[str]) -> dict[int, Address]:
     """Return the members that were named; else all nodes at the endpoints, which must all answer."""
     if given:
-        return dict(_parse_member(text) for text in given)
+        return dict(parse_member(text) for text in given)
     import msgspec
 
     from raftctl.model import Address
@@ -84,13 +84,14 @@ def _members(session: Session, given: list[str]) -> dict[int, Address]:
     return advertised
 
 
-def _parse_member(text: str) -> tuple[int, Address]:
+def parse_member(text: str) -> tuple[int, Address]:
+    """Return id and addresses of `ID=RAFT,URL`. Raises: CtlError: usage."""
     from raftctl.model import Address
 
     node_id, equals, addresses = text.partition("=")
     raft, comma, management = addresses.partition(",")
     if not equals or not comma or not node_id.isdecimal() or int(node_id) == 0 or not raft or "://" not in management:
-        raise usage(f"--member {text}: not a member", "write --member 1=127.0.0.1:9201,http://127.0.0.1:9101")
+        raise usage(f"{text!r} is not a member", "write ID=RAFT,URL, as in 1=127.0.0.1:9201,http://127.0.0.1:9101")
     return int(node_id), Address(raft=raft, management=management)
 
 
