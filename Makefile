@@ -44,12 +44,14 @@ verify: ## Style, types, layers, generated files; changes no file
 	$(BIN)/mypy --no-error-summary -p raft_engine -p raftctl
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m raftctl.completion_files --check
+	$(BIN)/python -m raftctl.manual --check
 
 fix: ## Format, mend what ruff can mend, write the generated files again
 	@sh scripts/setup.sh dev
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 	$(BIN)/python -m raftctl.completion_files
+	$(BIN)/python -m raftctl.manual
 
 simulate: ## Simulated clusters under faults, new seeds for HOURS=1 hours; stops at the first seed that fails
 	@sh scripts/setup.sh dev
