@@ -60,7 +60,7 @@ _EXAMPLES: Final = {
     "kv get": "raftctl kv get greeting",
     "kv put": "raftctl kv put greeting hello",
     "kv delete": "raftctl kv delete greeting",
-    "kv list": "raftctl kv list --prefix config/",
+    "kv list": "raftctl kv list config/",
     "context list": "raftctl context list",
     "context show": "raftctl context show",
     "context use": "raftctl context use demo",

@@ -1,0 +1,71 @@
+"""Keys and values from the command line."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from tests.raftctl.fake_cluster import problem, url
+
+
+def test_what_was_put_is_got(cluster, raftctl):
+    raftctl("kv put colour blue")
+    assert raftctl("kv get colour").out.rstrip("\n") == "blue"
+
+
+def test_a_key_that_is_not_there_is_13(cluster, raftctl):
+    raftctl("kv get nothing", code=13)
+
+
+def test_a_put_with_another_revision_is_6_and_changes_nothing(cluster, raftctl):
+    raftctl("kv put colour blue")
+    raftctl("kv put colour red --if-revision 1", code=6)
+    assert cluster.keys[b"colour"][0] == b"blue"
+
+
+@pytest.mark.parametrize("key", ["a/b", "..", "a b", "ü", "%2f", "?x=1"])
+def test_a_key_is_never_a_path(cluster, raftctl, key):
+    raftctl("kv put", key, "v")
+    assert {key.encode()} == cluster.keys.keys()
+
+
+def test_a_list_has_the_keys_that_begin_so(cluster, raftctl):
+    for key in ("a/1", "a/2", "b/1"):
+        raftctl(f"kv put {key} v")
+    assert [item["key"] for item in raftctl("kv list a/ -o json").data["items"]] == ["a/1", "a/2"]
+
+
+def test_deleted_is_gone(cluster, raftctl):
+    raftctl("kv put colour blue")
+    raftctl("kv delete colour")
+    raftctl("kv get colour", code=13)
+
+
+def test_a_write_carries_a_number_that_makes_it_happen_once(cluster, raftctl):
+    raftctl("kv put colour blue")
+    assert len(cluster.headers[-1]["idempotency-key"]) >= 16
+
+
+def test_a_write_follows_to_the_leader(cluster, raftctl):
+    moved = problem(421, "not_leader", leader={"id": 2, "management": url(2)})
+    cluster.answers("/v1/kv/colour", moved, method="PUT", node=1)
+    raftctl("kv put colour blue")
+    assert [1, 2] == [node for _, node, _, _ in cluster.mutations]
+
+
+def test_a_node_that_knows_no_leader_is_passed_over(cluster, raftctl):
+    cluster.keys[b"colour"] = (b"blue", 7)
+    cluster.answers("/v1/kv/colour", problem(503, "no_leader"), method="GET", node=1)
+    assert "blue" in raftctl("kv get colour").out
+
+
+def test_a_write_whose_reply_was_lost_is_repeated_under_the_same_number(cluster, raftctl):
+    cluster.answers("/v1/kv/colour", httpx.ReadTimeout("slow"), method="PUT")
+    raftctl("kv put colour blue")
+    assert len(cluster.mutations) == 2
+    assert len({headers["idempotency-key"] for headers in cluster.headers if "idempotency-key" in headers}) == 1
+
+
+def test_a_write_that_is_never_answered_is_7(cluster, raftctl):
+    cluster.answers("/v1/kv/colour", *[httpx.ReadTimeout("slow")] * 1000, method="PUT")
+    raftctl("kv put colour blue --timeout 300ms", code=7)

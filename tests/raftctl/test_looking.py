@@ -1,0 +1,126 @@
+"""status, nodes and health: every node is a row, with or without a leader."""
+
+from __future__ import annotations
+
+import json
+
+import httpx
+import pytest
+
+REFUSED = httpx.ConnectError("[Errno 111] Connection refused")
+
+
+def test_status_has_a_row_for_each_node(cluster, raftctl):
+    rows = raftctl("status").out.splitlines()
+    assert rows[0] == "Cluster demo: node 1 leads term 2; 3 of 3 voters up, 2 needed; 1 more may fail"
+    assert [row.split()[0] for row in rows[3:6]] == ["1", "2", "3"]
+
+
+def test_a_silent_node_is_a_row_with_its_reason(cluster, raftctl):
+    cluster.down[3] = REFUSED
+    nodes = raftctl("status -o json").data["nodes"]
+    assert ["connection refused" in (node["error"] or {}).get("detail", "") for node in nodes] == [False, False, True]
+
+
+def test_status_needs_no_leader(cluster, raftctl):
+    cluster.lead(None)
+    assert "no leader" in raftctl("status").out.lower()
+
+
+def test_nobody_answers_is_4(cluster, raftctl):
+    cluster.down |= dict.fromkeys((1, 2, 3), REFUSED)
+    raftctl("status", code=4)
+    raftctl("health", code=4)
+    raftctl("heartbeat", code=4)
+
+
+@pytest.mark.parametrize(
+    ("prepare", "code"),
+    [
+        (lambda cluster: None, 0),
+        (lambda cluster: cluster.down.update({3: REFUSED}), 10),
+        (lambda cluster: cluster.down.update({2: REFUSED, 3: REFUSED}), 11),
+        (lambda cluster: cluster.lead(None), 11),
+        (lambda cluster: cluster.nodes[3].update(recovering={"until": None, "reason": "wiped"}), 10),
+        (lambda cluster: cluster.nodes[3].update(state="shutdown", fatal="disk full"), 10),
+        (lambda cluster: cluster.target(3).update(lag=100000), 10),
+        (
+            lambda cluster: cluster.nodes[1].update(
+                alarms=[{"code": "node_reverted", "detail": "node 3", "hint": "allow it", "node": 3}]
+            ),
+            10,
+        ),
+    ],
+)
+def test_health_says_how_it_is_by_its_exit_code(cluster, raftctl, prepare, code):
+    prepare(cluster)
+    raftctl("health", code=code)
+    assert [] == cluster.mutations
+
+
+def test_health_waits_until_all_is_well(cluster, raftctl):
+    cluster.answers("/v1/status", REFUSED, REFUSED, method="GET", node=3)
+    raftctl("health --wait --timeout 30s")
+
+
+def test_nodes_by_name_are_one_number_a_line(cluster, raftctl):
+    assert raftctl("nodes -o name").out.split() == ["1", "2", "3"]
+
+
+def test_jsonl_is_one_document_a_line(cluster, raftctl):
+    lines = raftctl("nodes -o jsonl").out.splitlines()
+    assert [json.loads(line)["schema"] for line in lines] == ["raftctl/v1"] * 3
+
+
+def test_nothing_is_coloured_or_cut_when_piped(cluster, raftctl):
+    cluster.nodes[2]["alarms"] = [{"code": "c", "detail": "long " * 60, "hint": "", "node": None}]
+    out = raftctl("status -o wide").out
+    assert "\x1b" not in out
+    assert "…" not in out
+
+
+@pytest.mark.parametrize("body", [b"<html>hello</html>", b"[]", b"{}", b"\xff\xfe", b'{"cluster": 3}'])
+def test_something_else_that_answers_is_said_to_be_no_endpoint(cluster, raftctl, body):
+    cluster.answers("/v1/status", httpx.Response(200, content=body), method="GET", node=2)
+    nodes = raftctl("status -o json").data["nodes"]
+    told = [node["error"]["code"] for node in nodes if node["error"]]
+    assert told == ["not_an_endpoint"]
+
+
+def test_what_a_node_says_cannot_steer_the_terminal(cluster, raftctl):
+    cluster.nodes[1]["alarms"] = [{"code": "c", "detail": "\x1b[2Jgone\x07", "hint": "", "node": None}]
+    for form in ("table", "wide", "json"):
+        assert "\x1b" not in raftctl(f"status -o {form}").out
+
+
+def test_a_token_goes_with_every_request(cluster, raftctl, tmp_path):
+    token = tmp_path / "token"
+    token.write_text("secret\n")
+    raftctl("status", "--token-file", str(token))
+    assert {"Bearer secret"} == {headers["authorization"] for headers in cluster.headers}
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("current-context = 3", 3),
+        ("[contexts.demo]\nendpoints = []", 3),
+        ("[contexts.demo]\nendpoint = ['http://127.0.0.1:9101']", 3),
+        ("this is not toml", 3),
+        ("current-context = 'gone'", 3),
+    ],
+)
+def test_a_broken_configuration_is_3_and_names_the_file(cluster, raftctl, text, code):
+    raftctl.config.write_text(text, "utf-8")
+    result = raftctl("status", code=code)
+    assert str(raftctl.config) in result.err or "context" in result.err
+    assert [] == cluster.requests
+
+
+def test_a_flag_weighs_more_than_the_environment_and_that_more_than_the_context(cluster, raftctl, monkeypatch):
+    monkeypatch.setenv("RAFTCTL_ENDPOINT", "http://127.0.0.1:9102")
+    raftctl("status")
+    assert cluster.requests[0][1] == 2
+    cluster.requests.clear()
+    raftctl("-e http://127.0.0.1:9103 status")
+    assert cluster.requests[0][1] == 3

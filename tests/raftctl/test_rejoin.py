@@ -1,0 +1,162 @@
+"""The runbook that rebuilds a node: rules, order, undo, journal. The real thing is in tests/acceptance/test_rejoin.py."""
+
+from __future__ import annotations
+
+import json
+
+import httpx
+import pytest
+
+from raftctl.runbook.journal import read_runs
+from tests.raftctl.fake_cluster import DIGEST, FakeCluster, problem
+
+LINE = "rejoin-node 3 --yes --confirm demo"
+ORDER = [
+    "/v1/node/stop-raft",
+    "/v1/barrier",
+    "/v1/trigger/allow-next-revert",
+    "/v1/node/wipe",
+    "/v1/node/start-raft",
+    "/v1/barrier",
+]
+REFUSED = httpx.ConnectError("[Errno 111] Connection refused")
+
+
+def test_a_rebuild_goes_in_order_and_ends_with_equal_digests(cluster, raftctl):
+    receipt = raftctl(f"{LINE} -o json").data
+    assert ORDER == [path for path in cluster.paths if path in ORDER]
+    assert receipt["proof"]["digest"] == DIGEST
+    (run,) = read_runs()
+    assert (run.outcome, run.broken_at) == ("done", None)
+
+
+def test_the_wipe_names_the_node_the_cluster_and_the_barrier(cluster, raftctl):
+    raftctl(LINE)
+    body = next(body for _, _, path, body in cluster.mutations if path == "/v1/node/wipe")
+    assert (body["confirm_node"], body["confirm_cluster"], body["recover_until"]["index"]) == (3, "demo", 101)
+
+
+@pytest.mark.parametrize(
+    ("rule", "prepare"),
+    [
+        ("identity", lambda c: c.down.update({3: REFUSED})),
+        ("identity", lambda c: c.nodes[3].update(incarnation="f" * 32)),
+        ("one-leader", lambda c: c.nodes[2].update(leader=2, term=9)),
+        ("config-settled", lambda c: c.nodes[1]["membership"].update(committed=False)),
+        ("config-settled", lambda c: c.nodes[1]["membership"].update(configs=[[1, 2, 3], [1, 2]])),
+        ("others-healthy", lambda c: c.target(2).update(lag=6000)),
+        ("others-healthy", lambda c: c.target(2).update(last_ack_ms_ago=5000.0)),
+        ("no-other-recovering", lambda c: c.nodes[2].update(recovering={"until": None, "reason": "wiped"})),
+        ("no-other-recovering", lambda c: c.nodes[2].update(birth="blank")),
+        ("no-other-recovering", lambda c: c.target(2).update(revert_armed=True)),
+        ("holders-without-target", lambda c: c.down.update({2: REFUSED})),
+        ("snapshot-or-log", lambda c: c.nodes[1].update(purged={"term": 2, "node_id": 1, "index": 60})),
+        ("space", lambda c: c.nodes[3].update(free_bytes=1000)),
+        ("no-lock", lambda c: c.target(3).update(revert_armed=True)),
+        ("no-lock", lambda c: c.nodes[3].update(recovering={"until": None, "reason": "wiped"})),
+    ],
+)
+def test_a_rule_that_does_not_hold_refuses_with_its_numbers(cluster: FakeCluster, raftctl, rule, prepare):
+    prepare(cluster)
+    error = raftctl(f"{LINE} -o json", code=5).error
+    assert rule in error["rule_ids"]
+    assert error["measured"][rule]["measured"]
+    assert error["measured"][rule]["threshold"]
+    assert [] == cluster.mutations
+    assert [] == list(read_runs())
+
+
+def test_a_dry_run_only_reads_and_leaves_no_journal(cluster, raftctl):
+    plan = raftctl("rejoin-node 3 --dry-run -o json").data
+    assert len(plan["rules"]) == 10
+    assert {"GET"} == {method for method, _, _, _ in cluster.requests}
+    assert [] == list(read_runs())
+
+
+def test_a_dry_run_of_what_would_be_refused_is_5(cluster, raftctl):
+    cluster.down[2] = REFUSED
+    raftctl("rejoin-node 3 --dry-run", code=5)
+
+
+def test_one_rule_is_overridden_by_its_name_and_only_by_that(cluster, raftctl):
+    cluster.target(2)["last_ack_ms_ago"] = 5000.0
+    raftctl(f"{LINE} --override space", code=5)
+    raftctl(f"{LINE} --override others-healthy")
+
+
+@pytest.mark.parametrize("rule", ["holders-without-target", "identity", "config-settled", "one-leader"])
+def test_a_rule_that_keeps_data_safe_cannot_be_overridden(cluster, raftctl, rule):
+    assert "cannot be overridden" in raftctl(f"{LINE} --override {rule}", code=2).err
+    assert [] == cluster.mutations
+
+
+@pytest.mark.parametrize(
+    ("path", "code"), [("/v1/barrier", "quorum_impossible"), ("/v1/trigger/allow-next-revert", "node_not_found")]
+)
+def test_a_failure_before_the_wipe_is_undone(cluster, raftctl, path, code):
+    cluster.answers(path, problem(409, code, "only one of three"))
+    error = raftctl(f"{LINE} -o json", code=8).error
+    assert "only one of three" in error["message"]
+    assert "/v1/node/wipe" not in cluster.paths
+    assert cluster.paths[-1] == "/v1/node/start-raft"
+    assert cluster.nodes[3]["state"] == "follower"
+    (run,) = read_runs()
+    assert run.outcome == "undone"
+
+
+def test_a_permission_that_was_given_is_taken_back_by_the_undo(cluster, raftctl):
+    cluster.answers("/v1/node/wipe", problem(412, "precondition_failed", "the world moved"))
+    raftctl(LINE, code=8)
+    asked = [body["allow"] for _, _, path, body in cluster.mutations if path == "/v1/trigger/allow-next-revert"]
+    assert asked == [True, False]
+    assert cluster.paths[-1] == "/v1/node/start-raft"
+
+
+def test_a_failure_after_the_wipe_goes_forward_and_asks_for_attention(cluster, raftctl):
+    cluster.answers("/v1/node/start-raft", problem(500, "start_failed", "no such directory"))
+    error = raftctl(f"{LINE} -o json", code=9).error
+    assert "no such directory" in error["message"]
+    assert "runs show" in error["hint"]
+    (run,) = read_runs()
+    assert run.outcome == "needs_attention"
+
+
+def test_a_wipe_whose_reply_was_lost_is_not_taken_for_undone(cluster, raftctl):
+    cluster.answers("/v1/node/wipe", httpx.ReadError("reset"), httpx.ReadError("reset"), httpx.ReadError("reset"))
+    result = raftctl(LINE, code=None)
+    assert result.code in {0, 9}
+    assert "undone" not in result.err
+
+
+def test_unequal_digests_are_14_and_the_node_is_named(cluster, raftctl):
+    other = {"index": 101, "digest": "cd" * 32, "algorithm": "sha256"}
+    cluster.answers("/v1/digest", httpx.Response(200, json=other), method="GET", node=3)
+    assert "3" in raftctl(LINE, code=14).err
+
+
+def test_a_leader_hands_over_before_it_is_rebuilt(cluster, raftctl):
+    raftctl("rejoin-node 1 --yes --confirm demo")
+    assert cluster.paths[0] == "/v1/trigger/transfer-leader"
+
+
+def test_a_number_that_nobody_has_is_13(cluster, raftctl):
+    raftctl("rejoin-node 9 --yes --confirm demo", code=13)
+    assert [] == cluster.mutations
+
+
+def test_a_line_of_a_journal_that_was_changed_is_noticed(cluster, raftctl):
+    raftctl(LINE)
+    (run,) = read_runs()
+    lines = run.path.read_text().splitlines()
+    record = json.loads(lines[2])
+    record["step"] = "nothing"
+    lines[2] = json.dumps(record)
+    run.path.write_text("\n".join(lines) + "\n")
+    (again,) = read_runs()
+    assert again.broken_at is not None
+    assert "CHANGED" in raftctl("runs list").out
+    assert "CHANGED" in raftctl(f"runs show {run.run_id}").out
+
+
+def test_runs_show_of_an_unknown_run_is_13(cluster, raftctl):
+    raftctl("runs show never-was", code=13)

@@ -1,0 +1,84 @@
+"""What needs no cluster: contexts, configuration, completion, version, the manual; and init and the runtime configuration."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from raftctl import manual
+
+HEAVY = ("httpx", "rich", "raft_engine", "asyncio", "ssl")
+
+
+def test_version_loads_nothing_heavy():
+    code = (
+        "import sys; from raftctl.__main__ import run; run(['version']); "
+        f"print([name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_manual_is_up_to_date():
+    assert manual.PAGE.read_text("utf-8") == manual.page()
+
+
+def test_every_command_has_an_example():
+    assert "raftctl rejoin-node 3 --dry-run" in manual.page()
+
+
+def test_a_context_is_added_used_shown_and_removed(raftctl):
+    raftctl("context add other -e http://10.0.0.1:9101 -e http://10.0.0.2:9101")
+    raftctl("context use other")
+    assert raftctl("context show -o json").data["endpoints"] == ["http://10.0.0.1:9101", "http://10.0.0.2:9101"]
+    raftctl("context use demo")
+    raftctl("context remove other --yes")
+    assert "other" not in raftctl("context list -o name").out.split()
+
+
+def test_a_context_that_is_not_there_is_3_and_the_known_ones_are_named(raftctl):
+    assert "demo" in raftctl("-c nowhere status", code=3).err
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "powershell"])
+def test_a_completion_script_is_printed(raftctl, shell):
+    assert "raftctl" in raftctl(f"completion {shell}").out
+
+
+def test_the_path_of_the_configuration_is_told(raftctl):
+    assert raftctl("config path").out.strip() == str(raftctl.config)
+
+
+def test_help_lists_every_command_under_its_heading(raftctl):
+    out = raftctl("--help").out
+    for word in ("Observe", "Trigger", "Change", "Runbooks", "Data", "Set-up", "rejoin-node", "member"):
+        assert word in out
+
+
+def test_init_names_all_endpoints_as_members(cluster, raftctl):
+    raftctl("init")
+    ((_, _, path, body),) = cluster.mutations
+    assert (path, sorted(body["members"])) == ("/v1/init", ["1", "2", "3"])
+
+
+def test_init_without_all_of_them_is_refused(cluster, raftctl):
+    import httpx
+
+    cluster.down[3] = httpx.ConnectError("[Errno 111] Connection refused")
+    assert "http://127.0.0.1:9103" in raftctl("init", code=4).err
+    assert [] == cluster.mutations
+
+
+def test_a_timer_is_switched(cluster, raftctl):
+    raftctl("runtime-config set enable_elect=off --node 2 --yes")
+    assert cluster.nodes[2]["runtime_config"]["enable_elect"] is False
+    raftctl("runtime-config set enable_elect=on --node 2")
+    assert cluster.nodes[2]["runtime_config"]["enable_elect"] is True
+
+
+@pytest.mark.parametrize("word", ["enable_elect", "enable_elect=maybe", "gravity=off"])
+def test_a_timer_that_there_is_not_is_2(cluster, raftctl, word):
+    raftctl(f"runtime-config set {word} --yes", code=2)
+    assert [] == cluster.mutations
