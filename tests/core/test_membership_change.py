@@ -1,0 +1,262 @@
+"""Who belongs to the cluster, and how that changes: raft_engine/core/membership_change.py, configuring.py."""
+
+from __future__ import annotations
+
+import pytest
+
+from raft_engine.core.commands import AppendEntries, SetPeers
+from raft_engine.core.events import (
+    ElectRequested,
+    MembershipChangeRequested,
+    MessageReceived,
+    PeerConnected,
+    TransferLeaderRequested,
+)
+from raft_engine.types.entry import EntryKind
+from raft_engine.types.ids import NodeId
+from raft_engine.types.membership import decode_membership
+from raft_engine.types.messages import TransferRequest
+from raft_engine.types.outcomes import Expectation, RefusalCode
+from tests.core.builder import (
+    Node,
+    address,
+    append,
+    at,
+    elected,
+    entry,
+    grant,
+    leader,
+    leads,
+    members,
+    membership_entry,
+    outcomes,
+    peer,
+    reports,
+    sent,
+)
+
+
+def change(node: Node, *voters: int, wait_ms: float = 1000.0, expect: Expectation | None = None, **more):
+    wanted = frozenset(map(NodeId, voters)) if voters else None
+    event = MembershipChangeRequested(node.ticket(), wait_ms, wanted, expect=expect or Expectation(), **more)
+    return node.do(event)
+
+
+def learner(number: int, life: int = 1):
+    return {peer(number, life): address(number)}
+
+
+def appended(commands) -> list:
+    """Return the configurations among appended entries."""
+    entries = [item for command in commands if isinstance(command, AppendEntries) for item in command.entries]
+    return [decode_membership(item.data) for item in entries if item.kind == EntryKind.MEMBERSHIP]
+
+
+def agree(node: Node, *targets: int):
+    """Everything this leader has is durable here and at `targets`."""
+    commands = node.flush()
+    for target in targets:
+        if node.state.leader is not None:
+            commands += node.accept(target, node.state.log.last.index)
+    return commands
+
+
+# -- rule 1: who may change, and when ------------------------------------------------------------------------------------
+
+
+def test_a_follower_refuses_and_names_the_leader():
+    node = Node()
+    node.hear(2, append(leads(3), at(0, 1)))
+    (refusal,) = outcomes(change(node, 1, 2))
+    assert (RefusalCode.NOT_LEADER, 2) == (refusal.code, refusal.leader)
+
+
+def test_a_leader_changes_nothing_before_its_own_first_entry_is_committed():
+    (refusal,) = outcomes(change(elected(), 1, 2))
+    assert RefusalCode.CHANGE_IN_PROGRESS is refusal.code
+
+
+def test_one_change_at_a_time():
+    node = leader()
+    change(node, 1, 2)
+    (refusal,) = outcomes(change(node, 1, 3))
+    assert RefusalCode.CHANGE_IN_PROGRESS is refusal.code
+
+
+def test_no_change_during_a_transfer():
+    node = leader()
+    node.do(TransferLeaderRequested(node.ticket(), NodeId(2), 1000.0))
+    (refusal,) = outcomes(change(node, 1, 2))
+    assert RefusalCode.TRANSFER_IN_PROGRESS is refusal.code
+
+
+def test_a_leader_that_hears_no_quorum_changes_nothing():
+    node = leader()
+    node.now += node.state.config.election_timeout_max_ms + 1
+    (refusal,) = outcomes(change(node, 1, 2))
+    assert RefusalCode.NO_QUORUM is refusal.code
+
+
+def test_an_expectation_that_does_not_hold_refuses():
+    (refusal,) = outcomes(change(leader(), 1, 2, expect=Expectation(term=99)))
+    assert RefusalCode.PRECONDITION_FAILED is refusal.code
+
+
+# -- rule 2: learners first ----------------------------------------------------------------------------------------------
+
+
+def test_a_learner_comes_in_one_step_and_does_not_count():
+    node = leader()
+    (membership,) = appended(change(node, add_learners=learner(4)))
+    assert ([1, 2, 3], [4], False) == (membership.voter_ids(), list(membership.learners), membership.is_joint)
+
+
+def test_a_stranger_cannot_become_a_voter():
+    (refusal,) = outcomes(change(leader(), 1, 2, 3, 4))
+    assert RefusalCode.LEARNER_NOT_FOUND is refusal.code
+
+
+def test_an_empty_set_of_voters_is_refused():
+    node = leader()
+    event = MembershipChangeRequested(node.ticket(), 1000.0, frozenset())
+    (refusal,) = outcomes(node.do(event))
+    assert RefusalCode.EMPTY_MEMBERSHIP is refusal.code
+
+
+def test_who_waits_for_a_learner_is_answered_when_it_has_caught_up():
+    node = leader()
+    change(node, add_learners=learner(4))
+    assert [] == outcomes(agree(node, 2, 3))
+    node.state.leader.progress[peer(4)].connected = True
+    (outcome,) = outcomes(node.accept(4, node.state.log.last.index))
+    assert (True, True) == (outcome.changed, outcome.observed)
+
+
+def test_who_does_not_wait_is_answered_when_the_learner_is_committed():
+    node = leader()
+    change(node, add_learners=learner(4), blocking=False)
+    (outcome,) = outcomes(agree(node, 2))
+    assert [4] == outcome.effective["learners"]
+
+
+def test_a_learner_that_is_one_already_is_no_change():
+    node = leader(membership=members(1, 2, 3, learners=[4]))
+    (outcome,) = outcomes(change(node, add_learners=learner(4)))
+    assert (False, True) == (outcome.changed, outcome.observed)
+
+
+def test_a_learner_goes_in_one_step():
+    node = leader(membership=members(1, 2, 3, learners=[4]))
+    (membership,) = appended(change(node, remove_learners=frozenset({NodeId(4)})))
+    assert ({}, False) == (membership.learners, membership.is_joint)
+
+
+def test_removing_a_learner_that_is_none_is_refused():
+    (refusal,) = outcomes(change(leader(), remove_learners=frozenset({NodeId(2)})))
+    assert RefusalCode.NODE_NOT_FOUND is refusal.code
+
+
+def test_who_waits_too_long_is_told_that_it_goes_on_and_how_far_it_is():
+    node = leader()
+    change(node, add_learners=learner(4), wait_ms=100.0)
+    agree(node, 2)
+    (outcome,) = outcomes(node.tick(100))
+    assert (True, False) == (outcome.changed, outcome.observed)
+    assert "behind by {'4': 3}" in outcome.detail
+
+
+# -- rule 3: two entries, two quorums ------------------------------------------------------------------------------------
+
+
+def test_voters_change_by_a_joint_configuration_and_then_the_new_one():
+    node = leader(membership=members(1, 2, 3, learners=[4]))
+    (joint,) = appended(change(node, 1, 2, 4))
+    assert [{1, 2, 3}, {1, 2, 4}] == [set(config) for config in joint.configs]
+    assert [] == appended(agree(node, 2))[1:]
+    assert not node.state.membership.is_joint
+    assert [1, 2, 4] == node.state.membership.voter_ids()
+
+
+def test_a_joint_configuration_needs_both_quorums():
+    node = leader(membership=members(1, 2, 3, learners=[4, 5]))
+    change(node, 1, 4, 5)
+    agree(node, 2, 3)
+    assert node.state.membership.is_joint
+    agree(node, 4)
+    assert not node.state.membership.is_joint
+
+
+def test_the_change_is_answered_when_the_new_configuration_is_committed():
+    node = leader(membership=members(1, 2, 3, learners=[4]))
+    change(node, 1, 2, 4)
+    assert [] == outcomes(agree(node, 2))
+    (outcome,) = outcomes(agree(node, 2))
+    assert [1, 2, 4] == outcome.effective["voters"]
+
+
+@pytest.mark.parametrize(("retain", "learners"), [(True, [3]), (False, [])])
+def test_a_voter_that_goes_stays_as_a_learner_if_that_is_wanted(retain, learners):
+    node = leader()
+    change(node, 1, 2, retain=retain)
+    agree(node, 2)
+    assert learners == list(node.state.membership.learners)
+
+
+def test_the_same_voters_are_no_change():
+    (outcome,) = outcomes(change(leader(), 1, 2, 3))
+    assert (False, True) == (outcome.changed, outcome.observed)
+
+
+def test_a_later_leader_finishes_a_joint_configuration():
+    node = Node(log=[], membership=members(1, 2, 3, learners=[4]))
+    joint = members(1, 2, 3)
+    both = type(joint)(joint.configs + members(1, 2, 4).configs, {}, members(1, 2, 3, 4).nodes)
+    node.hear(2, append(leads(1), at(0, 1), membership_entry(1, 2, both)))
+    node.flush()
+    assert node.state.membership.is_joint
+    _elect(node)
+    agree(node, 2)
+    assert [1, 2, 4] == node.state.membership.voter_ids()
+    assert not node.state.membership.is_joint
+
+
+def _elect(node: Node) -> None:
+    for other in (2, 3, 4):
+        node.do(PeerConnected(peer(other)))
+    node.now += 1000
+    node.do(ElectRequested(node.ticket(), pre_vote=False, wait_ms=1000.0))
+    node.flush()
+    for other in (2, 3):
+        node.hear(other, grant(node.state.term))
+
+
+# -- rule 4: a leader that goes ------------------------------------------------------------------------------------------
+
+
+def test_a_removed_leader_serves_until_that_is_committed_then_hands_over():
+    node = leader()
+    change(node, 2, 3)
+    agree(node, 2, 3)
+    assert (True, False) == (node.engine.is_leader, node.state.membership.is_joint)
+    commands = agree(node, 2, 3)
+    assert not node.engine.is_leader
+    assert [TransferRequest] == [type(message) for message in sent(commands) if isinstance(message, TransferRequest)]
+
+
+# -- configurations and the log ------------------------------------------------------------------------------------------
+
+
+def test_a_configuration_is_in_force_when_it_is_appended_and_taken_back_when_it_is_cut():
+    node = Node()
+    node.hear(2, append(leads(1), at(0, 1), membership_entry(1, 2, members(1, 2, 3, 4))))
+    assert [1, 2, 3, 4] == node.state.membership.voter_ids()
+    commands = node.handle(MessageReceived(peer(3), append(leads(2, 3), at(0, 1), entry(2, 2, node=3))))
+    assert [1, 2, 3] == node.state.membership.voter_ids()
+    assert "membership_taken_back" in reports(commands)
+
+
+def test_the_transport_is_told_of_new_peers_at_once():
+    node = Node()
+    commands = node.hear(2, append(leads(1), at(0, 1), membership_entry(1, 2, members(1, 2, 3, 4))))
+    (peers,) = [command.peers for command in commands if isinstance(command, SetPeers)]
+    assert [2, 3, 4] == [target.node_id for target in peers]
