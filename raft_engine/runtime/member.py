@@ -27,9 +27,10 @@ from raft_engine.storage.interface import StateMachine
 from raft_engine.transport.bootstrap import bootstrap_call
 from raft_engine.transport.tcp import TcpTransport
 from raft_engine.types.bootstrap import BirthState, BootstrapQuery, BootstrapReply, BootstrapRequest
+from raft_engine.types.hard_state import Recovery
 from raft_engine.types.ids import NodeId, PeerId
-from raft_engine.types.log_id import LogId
-from raft_engine.types.membership import NodeAddress
+from raft_engine.types.log_id import BEFORE_LOG, LogId
+from raft_engine.types.membership import NodeAddress, StoredMembership
 from raft_engine.types.metrics import Alarm, RaftMetrics
 
 logger = logging.getLogger("raft_engine.node")
@@ -108,7 +109,20 @@ class Member:
         """Retire log, snapshots and state machine, keep the vote; return the name of the directory they are in."""
         async with self._lever:
             assert self.raft is None, "only a stopped engine can be wiped"
-            return await asyncio.to_thread(self.data_dir.wipe, recover_until, reason)
+            retired_to = await asyncio.to_thread(self.data_dir.wipe, recover_until, reason)
+        if self.last_metrics is not None:
+            self.last_metrics = msgspec.structs.replace(
+                self.last_metrics,
+                recovery=Recovery(recover_until, reason),
+                last_log=BEFORE_LOG,
+                committed=BEFORE_LOG,
+                applied=BEFORE_LOG,
+                snapshot=BEFORE_LOG,
+                purged=BEFORE_LOG,
+                membership=StoredMembership(),
+                committed_membership=StoredMembership(),
+            )
+        return retired_to
 
     async def close(self) -> None:
         """Stop everything and give the directory back."""

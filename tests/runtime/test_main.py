@@ -19,6 +19,7 @@ from raft_engine.node import Node
 from raft_engine.node_config import load_node_config
 from raft_engine.types.bootstrap import BirthState
 from raft_engine.types.ids import NodeId
+from raft_engine.types.log_id import BEFORE_LOG
 from raft_engine.types.membership import NodeAddress
 from raft_engine.types.metrics import ServerState
 from tests.ports import free_ports
@@ -139,6 +140,7 @@ async def test_a_stopped_engine_can_be_wiped_and_comes_back_recovering(tmp_path)
         assert node.last_metrics.state is ServerState.SHUTDOWN
         retired = await node.wipe(written.log_id, "for a test")
         assert (files.directory(1) / retired / "log").is_dir()
+        assert (node.last_metrics.recovery.until, node.last_metrics.last_log) == (written.log_id, BEFORE_LOG)
         await node.start_raft()
         assert node.raft.metrics().recovery.until == written.log_id
         assert node.incarnation == incarnation
