@@ -198,12 +198,14 @@ def _identity(survey: Survey, target: int) -> Finding:
     lives = survey.membership.incarnations.get(target, ())
     named = f"named: {listed(life[:8] for life in lives)}" if lives else "no life of it is named"
     measured = f"{status.cluster}/{target}, incarnation {status.incarnation[:8]}, {named}"
+    fresh = status.birth != "started" or (bool(lives) and status.incarnation not in lives)
+    hint = f"its directory is new; to let it come back: raftctl allow-next-revert --to {target}" if fresh and lives else ""
     same_cluster = survey.view is not None and (status.cluster, status.cluster_id) == (
         survey.view.cluster,
         survey.view.cluster_id,
     )
     started = status.birth == "started"
-    return finding("identity", same_cluster and started and status.incarnation in lives, measured, threshold)
+    return finding("identity", same_cluster and started and status.incarnation in lives, measured, threshold, hint=hint)
 
 
 def _others(survey: Survey, target: int) -> list[int]:

@@ -46,6 +46,8 @@ class HttpClusterClient:
         self._urls: dict[int, str] = {}
         self._leader: int | None = None
         self._surveyed = False
+        self._order = list(self._endpoints)
+        """For keys: whoever did not answer is asked last the next time."""
 
     def close(self) -> None:
         self._http.close()
@@ -204,10 +206,12 @@ class HttpClusterClient:
         """
         unreachable: CtlError | None = None
         leaderless: Reply | None = None
-        for url in self._endpoints:
+        for url in list(self._order):
             try:
                 reply = self._http.send(method, url + path, body=body, headers=headers)
             except CtlError as error:
+                self._order.remove(url)
+                self._order.append(url)
                 if error.code != "unreachable":
                     raise
                 unreachable = error

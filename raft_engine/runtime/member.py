@@ -279,7 +279,7 @@ class Member:
     def _go_on_mute(self, why: str) -> None:
         """The cluster has started without this life of the node: it waits, mute, to be admitted."""
         detail = f"this node is blank and was not admitted: {why}; it does not vote and waits"
-        hint = f"raftctl rejoin-node {self.me.node_id} --blank"
+        hint = f"raftctl allow-next-revert --to {self.me.node_id}"
         if self._birth_alarm is None:
             logger.warning("%s (hint: %s)", detail, hint)
         self._birth_alarm = Alarm("not_admitted", detail, hint, self.me.node_id)

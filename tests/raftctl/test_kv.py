@@ -66,6 +66,13 @@ def test_a_write_whose_reply_was_lost_is_repeated_under_the_same_number(cluster,
     assert len({headers["idempotency-key"] for headers in cluster.headers if "idempotency-key" in headers}) == 1
 
 
+def test_a_write_goes_to_another_node_when_one_does_not_answer(cluster, raftctl):
+    cluster.down[1] = httpx.ReadTimeout("paused")
+    cluster.lead(2)
+    raftctl("kv put colour blue")
+    assert [1, 2] == [node for _, node, _, _ in cluster.mutations]
+
+
 def test_a_write_that_is_never_answered_is_7(cluster, raftctl):
     cluster.answers("/v1/kv/colour", *[httpx.ReadTimeout("slow")] * 1000, method="PUT")
     raftctl("kv put colour blue --timeout 300ms", code=7)

@@ -66,6 +66,11 @@ def test_a_rule_that_does_not_hold_refuses_with_its_numbers(cluster: FakeCluster
     assert [] == list(read_runs())
 
 
+def test_a_node_with_a_new_directory_is_sent_to_the_other_way_back(cluster, raftctl):
+    cluster.nodes[3].update(incarnation="f" * 32, birth="blank")
+    assert "raftctl allow-next-revert --to 3" in raftctl(f"{LINE} -o json", code=5).error["hint"]
+
+
 def test_a_dry_run_only_reads_and_leaves_no_journal(cluster, raftctl):
     plan = raftctl("rejoin-node 3 --dry-run -o json").data
     assert len(plan["rules"]) == 10
