@@ -39,7 +39,7 @@ def on_change_requested(state: RaftState, event: MembershipChangeRequested, now:
         out.respond(event.ticket, state.refuse_not_leader())
         return
     refusal = _why_not(state, leader, now)
-    target = None if refusal is not None else _plan(state, event)
+    target = None if refusal is not None else _plan(state, leader, event)
     if refusal is not None:
         out.respond(event.ticket, refusal)
     elif isinstance(target, Refusal):
@@ -82,7 +82,7 @@ def _why_not(state: RaftState, leader: LeaderState, now: Millis) -> Refusal | No
     return None
 
 
-def _plan(state: RaftState, event: MembershipChangeRequested) -> Membership | Refusal | None:
+def _plan(state: RaftState, leader: LeaderState, event: MembershipChangeRequested) -> Membership | Refusal | None:
     """Return the configuration to append first: joint when voters change. None: nothing is asked for."""
     now = state.membership
     learners, nodes = dict(now.learners), dict(now.nodes)
@@ -92,7 +92,7 @@ def _plan(state: RaftState, event: MembershipChangeRequested) -> Membership | Re
             learners[peer.node_id] = peer.incarnation
     voters = dict(now.configs[-1])
     if event.voters is not None:
-        wanted = _voter_set(state, event.voters, learners)
+        wanted = _voter_set(state, leader, event.voters, learners)
         if isinstance(wanted, Refusal):
             return wanted
         for removed in voters.keys() - wanted.keys():
@@ -108,7 +108,7 @@ def _plan(state: RaftState, event: MembershipChangeRequested) -> Membership | Re
     return _membership(configs, learners, nodes)
 
 
-def _voter_set(state: RaftState, wanted: frozenset[NodeId], learners: VoterSet) -> VoterSet | Refusal:
+def _voter_set(state: RaftState, leader: LeaderState, wanted: frozenset[NodeId], learners: VoterSet) -> VoterSet | Refusal:
     """Return the wanted voters with their lives: a learner's life where the node is one, else the present voter's."""
     if not wanted:
         return Refusal(RefusalCode.EMPTY_MEMBERSHIP, "a cluster needs at least one voter", state.me.node_id)
@@ -119,8 +119,23 @@ def _voter_set(state: RaftState, wanted: frozenset[NodeId], learners: VoterSet) 
         if life is None:
             refusal = _not_found(state, node_id, "a learner or voter")
             return Refusal(RefusalCode.LEARNER_NOT_FOUND, refusal.detail, refusal.leader, hint="add it as a learner first")
+        if voters.get(node_id) != life:
+            lacks = _what_it_lacks(state, leader.progress.get(PeerId(node_id, life)))
+            if lacks:
+                hint = "wait until it has caught up: add it with blocking, or look at its lag"
+                return Refusal(RefusalCode.TARGET_LAGGING, f"node {node_id} {lacks}", state.me.node_id, hint=hint)
         result[node_id] = life
     return result
+
+
+def _what_it_lacks(state: RaftState, progress: Progress | None) -> str:
+    """Return why a learner cannot be trusted with a vote yet. A blank one grants nothing, and its quorum could never elect."""
+    if progress is None or not progress.matching:
+        return "has nothing of the log yet"
+    lag = state.log.last.index - progress.matching
+    if progress.mode is Mode.REVERTED or lag > state.config.replication_lag_threshold:
+        return f"is {lag} entries behind, more than {state.config.replication_lag_threshold}"
+    return ""
 
 
 def _not_found(state: RaftState, node_id: NodeId, what: str) -> Refusal:

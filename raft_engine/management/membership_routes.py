@@ -121,7 +121,7 @@ MEMBERSHIP_ENDPOINTS: Final = (
         request=schema.VotersRequest,
         query=("wait", "forward"),
         replies=ACTED,
-        codes=("learner_not_found", "empty_membership", *_CHANGES),
+        codes=("learner_not_found", "target_lagging", "empty_membership", *_CHANGES),
     ),
     Endpoint(
         method="DELETE",

@@ -116,6 +116,22 @@ def test_a_stranger_cannot_become_a_voter():
     assert RefusalCode.LEARNER_NOT_FOUND is refusal.code
 
 
+def test_a_learner_that_has_nothing_yet_cannot_become_a_voter():
+    """It is blank and grants nobody: with the leader gone no quorum of the new set could elect (seed 2023)."""
+    node = leader()
+    change(node, add_learners=learner(4), blocking=False)
+    agree(node, 2)
+    (refusal,) = outcomes(change(node, 2, 4))
+    assert RefusalCode.TARGET_LAGGING is refusal.code
+
+
+def test_a_learner_that_lags_too_much_cannot_become_a_voter():
+    node = leader(membership=members(1, 2, 3, learners=[4]), config={"replication_lag_threshold": 1})
+    node.write(b"x", b"y")
+    (refusal,) = outcomes(change(node, 1, 2, 4))
+    assert (RefusalCode.TARGET_LAGGING, "node 4 is 2 entries behind, more than 1") == (refusal.code, refusal.detail)
+
+
 def test_an_empty_set_of_voters_is_refused():
     node = leader()
     event = MembershipChangeRequested(node.ticket(), 1000.0, frozenset())

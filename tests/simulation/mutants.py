@@ -109,8 +109,8 @@ MUTANTS = (
     _core(
         "candidate_breaks_its_own_lease",
         "election",
-        "            candidate.ask_at = state.leader_heard_at + state.config.election_timeout_min_ms\n",
-        "            pass\n",
+        "        if not transfer and state.leader_heard_at is not None and lease_holds(state, now):\n",
+        "        if False:\n",
         "lease reads become stale, for the candidate's own vote broke the promise",
     ),
     _core(
@@ -149,13 +149,6 @@ MUTANTS = (
         "if claimed <= state.flushed and state.flushed_vote.term == state.term:",
         "if claimed >= 0:",
         "a crashed follower lacks what it acknowledged",
-    ),
-    _core(
-        "old_flush_vouches_for_new_entries",
-        "following",
-        "            state.pending_io[position] = (io_id, EntriesFlushed(after))\n",
-        "            pass\n",
-        "entries after a truncation count as durable too early (ABA)",
     ),
     _core(
         "applies_before_entries_are_durable",
