@@ -74,6 +74,15 @@ def test_a_deposed_leaders_write_is_answered_when_a_snapshot_passes_it():
     assert [RefusalCode.OUTCOME_UNKNOWN] == [outcome.code for outcome in found]
 
 
+def test_a_write_of_nothing_is_an_entry_like_any_other():
+    node = leader()
+    commands = node.write(b"")
+    (appended,) = [command for command in commands if isinstance(command, AppendEntries)]
+    assert [b""] == [bytes(item.data) for item in appended.entries]
+    node.flush()
+    assert node.state.log.last.index == node.target(2).next - 1
+
+
 # -- life_cycle ----------------------------------------------------------------------------------------------------------
 
 

@@ -152,6 +152,14 @@ def test_a_blank_node_grants_nobody(pre_vote: bool):
     assert "mute" == answer(blank(), 2, ask(9, at(9, 9), pre_vote=pre_vote)).reason
 
 
+def test_a_node_that_does_not_know_yet_that_it_is_a_voter_grants():
+    """A promoted learner whose log lacks its promotion must not make the new set unavailable."""
+    node = Node(membership=members(2, 3, learners=[1]))
+    node.hear(2, ask(1, at(0, 1)))
+    (answered,) = [message for message in sent(node.flush()) if isinstance(message, VoteResponse)]
+    assert answered.granted
+
+
 def test_a_recovering_node_grants_for_its_vote_was_kept():
     node = Node(membership=members(1, 2, 3), hard=vote(2, 3), recovery=Recovery(at(2, 9), "wiped"))
     assert answer(node, 2, ask(3, at(9, 9))).granted

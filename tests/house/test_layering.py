@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,15 @@ def test_every_import_contract_is_kept():
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert " 0 broken" in ran.stdout
+
+
+def test_nothing_that_counts_time_reads_the_wall_clock():
+    """A clock that is set back must not hold an election up nor lengthen a lease."""
+    rooms = [ROOT / "raft_engine" / room for room in ("core", "runtime", "transport", "storage")]
+    wall = re.compile(r"\btime\.time\(|datetime\.now\(|time\.localtime\(|loop\.call_at\(")
+    found = [path for room in rooms for path in room.rglob("*.py") if wall.search(path.read_text("utf-8"))]
+    named = {"retiring.py"}  # for people: the name of a directory
+    assert [path.name for path in found if path.name not in named] == []
 
 
 def test_reading_the_version_loads_neither_the_engine_nor_the_http_client_nor_the_table_printer():
