@@ -3,7 +3,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick acceptance verify fix simulate mutants clean
+.PHONY: help demo test quick acceptance verify fix simulate spec mutants clean
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
 BIN := .venv/bin
@@ -56,6 +56,10 @@ fix: ## Format, mend what ruff can mend, write the generated files again
 simulate: ## Simulated clusters under faults, new seeds for HOURS=1 hours; stops at the first seed that fails
 	@sh scripts/setup.sh dev
 	@$(BIN)/python -m raft_engine.testing.simulate --hours $(HOURS)
+
+spec: ## The TLA+ models of the rejoin, with and without each of its guards; needs Java
+	@sh scripts/setup.sh dev
+	@$(BIN)/python scripts/tlc.py
 
 mutants: ## How many seeds the simulator needs to find each of the known bugs
 	@sh scripts/setup.sh dev

@@ -1,0 +1,28 @@
+"""Do the models of spec/ and the table of what is known of them fit together? TLC itself is run by `make spec`."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+SPEC = Path(__file__).resolve().parents[2] / "spec"
+FAMILIES = tomllib.loads((SPEC / "models.toml").read_text("utf-8"))["family"]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_family_names_a_module_and_constants_that_are_there(name: str):
+    family = FAMILIES[name]
+    text = (SPEC / f"{family['module']}.tla").read_text("utf-8")
+    assert re.search(rf"MODULE {family['module']}\b", text)
+    shared = (SPEC / "Replicas.tla").read_text("utf-8")
+    declared = set(re.findall(r"\w+", " ".join(re.findall(r"CONSTANTS?([^\n]*(?:\n[ \t]+\w[^\n]*)*)", text + shared))))
+    assert set(family["bounds"]) <= declared
+
+
+def test_every_guard_is_taken_out_somewhere():
+    quick = [row for family in FAMILIES.values() for row in family["rows"] if row.get("tier", "quick") == "quick"]
+    assert sum(row["expect"] == "violated" for row in quick) >= 10
+    assert sum(row["expect"] == "clean" for row in quick) >= 4
