@@ -34,7 +34,7 @@ from raft_engine.core import (
     snapshotting,
     ticking,
 )
-from raft_engine.core.commands import Command, SendMessage
+from raft_engine.core.commands import Command, InstallSnapshot, SendMessage
 from raft_engine.core.events import (
     AllowNextRevertRequested,
     Applied,
@@ -65,6 +65,7 @@ from raft_engine.core.outbox import Outbox
 from raft_engine.core.state import (
     EntriesFlushed,
     FlushAction,
+    InstallWhenFlushed,
     OwnVoteFlushed,
     PurgeFlushed,
     Restored,
@@ -283,6 +284,8 @@ class Engine:
             state.flushed_vote = action.vote
         elif isinstance(action, OwnVoteFlushed):
             election.on_own_vote_flushed(state, action.term, now, out)
+        elif isinstance(action, InstallWhenFlushed):
+            out.push(InstallSnapshot(action.meta))
         elif isinstance(action, PurgeFlushed):
             purging.on_purge_flushed(state, action.upto, out)
         else:

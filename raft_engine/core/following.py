@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from raft_engine.core.commands import (
     AppendEntries,
-    InstallSnapshot,
     PurgeLog,
     ResetLog,
     SendMessage,
@@ -24,7 +23,7 @@ from raft_engine.core.committing import apply_ready, commit_upto, end_recovery, 
 from raft_engine.core.configuring import adopt, set_peers, take_back
 from raft_engine.core.events import SnapshotChunkStored, SnapshotInstalled
 from raft_engine.core.outbox import Outbox
-from raft_engine.core.state import EntriesFlushed, PurgeFlushed, RaftState, SendWhenFlushed
+from raft_engine.core.state import EntriesFlushed, InstallWhenFlushed, PurgeFlushed, RaftState, SendWhenFlushed
 from raft_engine.core.voting import adopt_leader
 from raft_engine.types.entry import Entry
 from raft_engine.types.ids import LogIndex, Millis, PeerId
@@ -154,7 +153,8 @@ def on_snapshot_chunk_stored(state: RaftState, event: SnapshotChunkStored, out: 
     elif state.installing is None:
         state.installing = event.meta
         state.installing_for = (event.sender, event.session, event.round)
-        out.push(InstallSnapshot(event.meta))
+        # A snapshot of a term that this node has not saved would leave it with a log later than its term after a crash.
+        state.when_flushed(InstallWhenFlushed(event.meta))
 
 
 def on_snapshot_installed(state: RaftState, event: SnapshotInstalled, out: Outbox) -> None:

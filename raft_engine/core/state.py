@@ -71,7 +71,13 @@ class PurgeFlushed(msgspec.Struct, frozen=True):
     upto: LogId
 
 
-FlushAction = SendWhenFlushed | OwnVoteFlushed | VoteFlushed | EntriesFlushed | PurgeFlushed
+class InstallWhenFlushed(msgspec.Struct, frozen=True):
+    """The leader's snapshot may replace the state: the term it comes from is durable."""
+
+    meta: SnapshotMeta
+
+
+FlushAction = SendWhenFlushed | OwnVoteFlushed | VoteFlushed | EntriesFlushed | PurgeFlushed | InstallWhenFlushed
 
 
 @dataclass(slots=True)

@@ -233,6 +233,15 @@ def test_a_whole_snapshot_is_installed():
     assert [InstallSnapshot(snapshot)] == follower().do(stored(snapshot))
 
 
+def test_a_snapshot_is_not_installed_before_the_term_of_its_leader_is_durable():
+    """Else a crash in between leaves a log whose last term is later than the node's own (seed 3491)."""
+    node = Node(log=[1])
+    snapshot = meta(3, 9)
+    node.hear(2, SnapshotChunk(leads(3), 7, 3, snapshot, 0, b"x" * 100, done=True))
+    assert [] == node.do(stored(snapshot))
+    assert [InstallSnapshot(snapshot)] == node.flush()
+
+
 def test_an_installed_snapshot_replaces_a_log_that_does_not_hold_its_end():
     node = follower(1, 1)
     snapshot = meta(3, 9)
