@@ -59,8 +59,8 @@ def campaign(state: RaftState, now: Millis, out: Outbox, *, pre_vote: bool, tran
     if pre_vote:
         candidate.granted.add(state.me)
     else:
-        if not transfer and state.leader_heard_at is not None and lease_holds(state, now):
-            candidate.ask_at = state.leader_heard_at + state.config.election_timeout_min_ms
+        if not transfer and lease_holds(state, now):
+            candidate.ask_at = state.promised_until
             candidate.deadline = candidate.ask_at + state.election_timeout()
         state.known_leader = None
         save(state, Vote(term, state.me.node_id, committed=False), out)
@@ -99,11 +99,10 @@ def on_leader_lost(state: RaftState, peer: PeerId, now: Millis) -> None:
 
     The lease itself stays, since a leader whose connections were cut may still serve reads by it.
     """
-    if state.leader is not None or state.known_leader != peer.node_id or state.leader_heard_at is None:
+    if state.leader is not None or state.known_leader != peer.node_id:
         return
     low, high = state.config.election_timeout_min_ms, state.config.election_timeout_max_ms
-    lease_end = state.leader_heard_at + low
-    soon = max(now, lease_end) + (high - low) * LOST_LEADER_SPREAD * state.random()
+    soon = max(now, state.promised_until) + (high - low) * LOST_LEADER_SPREAD * state.random()
     state.election_deadline = min(state.election_deadline, soon)
 
 

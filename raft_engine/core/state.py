@@ -142,7 +142,10 @@ class RaftState:
     leader: LeaderState | None = None
     candidate: CandidateState | None = None
     known_leader: NodeId | None = None
-    leader_heard_at: Millis | None = None
+    promised_to: NodeId | None = None
+    promised_until: Millis = 0.0
+    """Before then this node helps nobody but `promised_to` to an office: its leader may be serving reads by this promise. It
+    outlives what the node knows of the leader, its own candidacy, and (for nobody knows to whom) a restart."""
     election_deadline: Millis = 0.0
     seen_greater_log: bool = False
     ticked_at: Millis = 0.0
@@ -290,6 +293,8 @@ def restore(config: Config, me: PeerId, restored: Restored, random: Callable[[],
         snapshot_tried=restored.snapshot.last_log_id.index,
     )
     state.ticked_at = now
+    if vote.term > 0:
+        state.promised_until = now + config.election_timeout_min_ms
     alone = state.is_voter and len(state.membership.voters()) == 1
     state.election_deadline = now if alone else now + state.election_timeout()
     return state

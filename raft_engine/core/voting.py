@@ -53,7 +53,8 @@ def adopt_leader(state: RaftState, vote: Vote, now: Millis, out: Outbox) -> None
         state.known_leader = leader
         fail_reads(state, out)
         out.report("leader_changed", f"node {leader} leads term {vote.term}", leader)
-    state.leader_heard_at = now
+    state.promised_to = leader
+    state.promised_until = now + state.config.election_timeout_min_ms
     state.seen_greater_log = False
     state.election_deadline = now + state.election_timeout()
 
@@ -108,9 +109,8 @@ def drop_candidacy(state: RaftState, code: RefusalCode, why: str, out: Outbox) -
 
 
 def lease_holds(state: RaftState, now: Millis) -> bool:
-    """Return whether this node heard from its leader within the shortest election timeout."""
-    heard = state.leader_heard_at
-    return state.known_leader is not None and heard is not None and now < heard + state.config.election_timeout_min_ms
+    """Return whether this node heard from a leader, or was started, within the shortest election timeout."""
+    return now < state.promised_until
 
 
 def why_not_grant(state: RaftState, sender: PeerId, request: VoteRequest, now: Millis) -> str:
@@ -135,6 +135,6 @@ def why_not_grant(state: RaftState, sender: PeerId, request: VoteRequest, now: M
 
 def _leader_lives(state: RaftState, sender: PeerId, now: Millis) -> bool:
     """A leader that campaigns itself has lost its office, so its own lease does not stand in its way."""
-    if state.known_leader == sender.node_id:
+    if sender.node_id == state.promised_to:
         return False
     return state.leader is not None or lease_holds(state, now)

@@ -124,8 +124,11 @@ class Node:
         applied: LogId = BEFORE_LOG,
         chance: Callable[[], float] = lambda: 0.0,
         config: dict[str, object] | None = None,
+        just_started: bool = False,
     ) -> None:
-        """`log` has the terms of the entries after the configuration, or after `purged`."""
+        """`just_started`: it may have promised a leader something before it was stopped; else that is long ago.
+
+        `log` has the terms of the entries after the configuration, or after `purged`."""
         first = 1 if not purged.index else purged.index + 1
         terms = [0, *log] if not purged.index else list(log)
         runs, index = [], first
@@ -139,6 +142,8 @@ class Node:
         saved = hard or (vote(newest, 0) if newest else NO_VOTE)
         restored = Restored(HardState(saved, recovery), purged, last, tuple(runs), memberships, snapshot, applied)
         self._setup(me, restored, chance, config)
+        if not just_started:
+            self.state.promised_until = 0.0
 
     def _setup(self, me: int, restored: Restored, chance: Callable[[], float], config: dict[str, object] | None) -> None:
         settings = {"snapshot_logs_since_last": 0, "max_in_snapshot_log_to_keep": 0} | (config or {})

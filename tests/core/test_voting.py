@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from raft_engine.core.commands import SaveHardState, SendMessage
+from raft_engine.core.events import ElectRequested
 from raft_engine.types.hard_state import HardState, Recovery
 from raft_engine.types.ids import IoId
 from raft_engine.types.log_id import BEFORE_LOG
-from raft_engine.types.messages import VoteResponse
+from raft_engine.types.messages import VoteRequest, VoteResponse
 from raft_engine.types.vote import NO_VOTE
 from tests.core.builder import Node, append, ask, at, grant, leader, leads, members, peer, refuse, sent, vote
 
@@ -99,6 +100,32 @@ def test_after_the_shortest_timeout_somebody_else_is_granted():
     node = heard_from_leader()
     node.now += 150
     assert answer(node, 3, ask(4, at(9, 9))).granted
+
+
+def test_a_node_that_was_just_started_keeps_the_promise_that_it_may_have_given():
+    """Its leader may be serving reads by what it answered before the crash."""
+    node = Node(hard=vote(3, 3), just_started=True)
+    assert "lease" == answer(node, 2, ask(9, at(9, 9))).reason
+    node.now += 149
+    assert "lease" == answer(node, 2, ask(9, at(9, 9))).reason
+    node.now += 1
+    assert answer(node, 2, ask(9, at(9, 9))).granted
+
+
+def test_a_node_that_never_heard_of_a_term_has_promised_nothing():
+    assert answer(Node(just_started=True), 2, ask(1, at(9, 9))).granted
+
+
+def test_a_candidate_keeps_the_promise_to_the_leader_it_stands_against():
+    """Seed 6043: it granted, or asked for itself a second time, while that leader served reads by its answer."""
+    node = Node()
+    node.hear(2, append(leads(3), at(0, 1)))
+    node.flush()
+    node.do(ElectRequested(node.ticket(), pre_vote=False, wait_ms=1000.0))
+    assert "lease" == answer(node, 3, ask(9, at(9, 9))).reason
+    node.now += 20
+    node.do(ElectRequested(node.ticket(), pre_vote=False, wait_ms=1000.0))
+    assert [] == [message for message in sent(node.flush()) if isinstance(message, VoteRequest)]
 
 
 def test_a_leader_grants_nobody():

@@ -109,7 +109,7 @@ MUTANTS = (
     _core(
         "candidate_breaks_its_own_lease",
         "election",
-        "        if not transfer and state.leader_heard_at is not None and lease_holds(state, now):\n",
+        "        if not transfer and lease_holds(state, now):\n",
         "        if False:\n",
         "lease reads become stale, for the candidate's own vote broke the promise",
     ),
