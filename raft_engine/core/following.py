@@ -39,9 +39,8 @@ from raft_engine.types.vote import Vote
 def on_append_request(state: RaftState, sender: PeerId, request: AppendRequest, now: Millis, out: Outbox) -> None:
     """A leader sends entries, or shows that it is there."""
     if not _follow(state, sender, request.vote, now, out):
-        refusal = AppendResponse(
-            state.vote, request.session, request.check, request.round, False, BEFORE_LOG, request.prev, state.log.last
-        )
+        # It belongs to no session: the sender may lead again by now, with a session of this number.
+        refusal = AppendResponse(state.vote, 0, False, request.round, False, BEFORE_LOG, request.prev, state.log.last)
         state.when_flushed(SendWhenFlushed(sender, refusal))
         return
     if not _agrees(state, request.prev):
@@ -136,7 +135,7 @@ def _answer(state: RaftState, sender: PeerId, response: AppendResponse, out: Out
 def on_snapshot_chunk(state: RaftState, sender: PeerId, chunk: SnapshotChunk, now: Millis, out: Outbox) -> None:
     """A leader ships a snapshot."""
     if not _follow(state, sender, chunk.vote, now, out):
-        _answer_chunk(state, sender, chunk.session, chunk.round, chunk.meta, 0, out, installed=False)
+        _answer_chunk(state, sender, 0, chunk.round, chunk.meta, 0, out, installed=False)
         return
     if chunk.meta.last_log_id.index <= state.committed:
         _answer_chunk(state, sender, chunk.session, chunk.round, chunk.meta, chunk.meta.size_bytes, out, installed=True)

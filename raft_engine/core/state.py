@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 import msgspec
 
@@ -42,6 +43,8 @@ class Restored(msgspec.Struct, frozen=True):
     snapshot: SnapshotMeta = NO_SNAPSHOT
     applied: LogId = BEFORE_LOG
 
+
+READ_IDS: Final = 1 << 40
 
 # What waits for the log to be durable. Each is done when the write with its number is.
 
@@ -175,6 +178,7 @@ class RaftState:
     transfer_waiter: TransferWaiter | None = None
     read_waiters: dict[int, ReadWaiter] = field(default_factory=dict)
     last_read_id: int = 0
+    """It begins anywhere, so that a late answer to a question from before a restart answers none of now."""
     shut_down: bool = False
 
     # -- derived -------------------------------------------------------------------------------------------------
@@ -293,6 +297,7 @@ def restore(config: Config, me: PeerId, restored: Restored, random: Callable[[],
         snapshot_tried=restored.snapshot.last_log_id.index,
     )
     state.ticked_at = now
+    state.last_read_id = int(random() * READ_IDS)
     if vote.term > 0:
         state.promised_until = now + config.election_timeout_min_ms
     alone = state.is_voter and len(state.membership.voters()) == 1

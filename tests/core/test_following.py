@@ -189,6 +189,15 @@ def test_a_leader_of_an_earlier_term_is_refused_and_not_followed():
     assert None is node.state.known_leader
 
 
+def test_a_refusal_of_an_earlier_term_is_no_answer_of_any_session():
+    """Seed 6874: its sender led again, in a session of the same number, and took the node for one that lost its log."""
+    node = Node(hard=vote(9, 3))
+    (command,) = node.hear(2, append(leads(3), at(0, 1))) + node.flush()
+    assert (0, False) == (command.message.session, command.message.check)
+    (command,) = node.hear(2, chunk(meta(3, 9)))
+    assert command.message.session == 0
+
+
 def test_two_leaders_of_one_term_raise_an_alarm_and_the_first_is_kept():
     node = follower()
     commands = node.handle(MessageReceived(peer(3), append(leads(3, 3), at(0, 1))))

@@ -215,6 +215,16 @@ def test_a_lost_question_is_asked_again():
     assert [ReadIndexRequest(1)] == [m for m in sent(node.tick(50)) if isinstance(m, ReadIndexRequest)]
 
 
+def test_questions_of_two_lives_have_other_numbers():
+    numbers = set()
+    for chance in (0.1, 0.2):
+        node = Node(log=[3, 3], hard=leads(3), applied=at(3, 3), chance=lambda value=chance: value)
+        node.hear(2, append(leads(3), at(3, 3), committed=3))
+        (question,) = [message for message in sent(read(node)) if isinstance(message, ReadIndexRequest)]
+        numbers.add(question.request_id)
+    assert len(numbers) == 2
+
+
 def test_a_follower_without_a_leader_refuses():
     (refusal,) = outcomes(read(Node()))
     assert RefusalCode.NO_LEADER is refusal.code
