@@ -497,6 +497,8 @@ class Simulation:
             if leader is None or leader.vote != command.vote or progress is None or progress.session != command.session:
                 return
             entries = node.view.read(command.prev.index, command.upto)
+            if len(entries) < command.upto - command.prev.index and progress.matching >= command.upto:
+                return  # sent twice: the first was acknowledged, and the entries purged, before the second was read
             assert len(entries) == command.upto - command.prev.index, f"{command} reads entries that are not there"
             vote, session, check = command.vote, command.session, command.check
             committed, prev = command.committed, command.prev
