@@ -785,15 +785,16 @@ class Simulation:
         node.stopped = True
         self.stop(node)
         self._note("rejoin", f"{node.me} stopped, barrier on {leader.me}")
+        life = node.life
 
         def give_up() -> None:
-            if node.engine is None:
+            if node.engine is None and node.life == life:
                 node.stopped = False
                 self._boot(node)
 
         def armed(barrier: LogId) -> None:
-            if not node.stopped:
-                return  # everything was healed meanwhile
+            if not node.stopped or node.life != life:
+                return  # everything was healed meanwhile, or somebody started it: that barrier is from before
             node.durable = DiskImage(HardState(node.durable.hard_state.vote, Recovery(barrier, "rejoin")))
             node.snapshot = None
             node.stopped = False
