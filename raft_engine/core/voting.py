@@ -135,6 +135,6 @@ def why_not_grant(state: RaftState, sender: PeerId, request: VoteRequest, now: M
 
 def _leader_lives(state: RaftState, sender: PeerId, now: Millis) -> bool:
     """A leader that campaigns itself has lost its office, so its own lease does not stand in its way."""
-    if sender.node_id == state.promised_to:
-        return False
-    return state.leader is not None or lease_holds(state, now)
+    if state.leader is not None:
+        return True
+    return sender.node_id != state.promised_to and lease_holds(state, now)

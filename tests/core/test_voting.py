@@ -102,6 +102,18 @@ def test_after_the_shortest_timeout_somebody_else_is_granted():
     assert answer(node, 3, ask(4, at(9, 9))).granted
 
 
+def test_a_leader_does_not_grant_its_predecessor_either():
+    node = Node()
+    node.hear(2, append(leads(3), at(0, 1)))
+    node.flush()
+    node.now += 1000
+    node.do(ElectRequested(node.ticket(), pre_vote=False, wait_ms=1000.0))
+    node.flush()
+    node.hear(3, grant(4))
+    assert node.engine.is_leader
+    assert "lease" == answer(node, 2, ask(9, at(9, 9), pre_vote=True)).reason
+
+
 def test_a_node_that_was_just_started_keeps_the_promise_that_it_may_have_given():
     """Its leader may be serving reads by what it answered before the crash."""
     node = Node(hard=vote(3, 3), just_started=True)
