@@ -102,7 +102,7 @@ MUTANTS = (
     _core(
         "ignores_the_leaders_lease",
         "voting",
-        "    return state.leader is not None or lease_holds(state, now)\n",
+        "    return sender.node_id != state.promised_to and lease_holds(state, now)\n",
         "    return False\n",
         "lease reads become stale",
     ),
