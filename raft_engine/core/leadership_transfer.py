@@ -1,7 +1,8 @@
 """Handing leadership over, and taking it back when that fails.
 
 Rules:
-1. The target must be another voter, reachable, not fenced, and close enough to catch up within an election timeout.
+1. The target must be another voter and stay one, reachable, not fenced, and close enough to catch up within an election
+   timeout.
 2. While the target catches up and campaigns, writes are held, not refused; leases are not relied upon.
 3. The target campaigns only with everything the leader has.
 4. When nobody has taken over within one election timeout, the leader serves again and says so.
@@ -52,8 +53,9 @@ def _why_not_transfer(state: RaftState, leader: LeaderState, progress: Progress 
         return Refusal(RefusalCode.IS_LEADER, f"node {to} leads already", me)
     if not state.membership.names(to):
         return Refusal(RefusalCode.NODE_NOT_FOUND, f"node {to} is not in {state.membership}", me)
-    if progress is None or not state.membership.is_voter(progress.peer):
-        return Refusal(RefusalCode.NOT_VOTER, f"node {to} is a learner of {state.membership}", me)
+    if progress is None or state.membership.configs[-1].get(to) != progress.peer.incarnation:
+        what = "is on its way out" if to in state.membership.voter_ids() else "is a learner"
+        return Refusal(RefusalCode.NOT_VOTER, f"node {to} {what} of {state.membership}", me)
     if leader.transfer is not None:
         detail = f"leadership is being transferred to node {leader.transfer.to.node_id}"
         return Refusal(RefusalCode.TRANSFER_IN_PROGRESS, detail, me)

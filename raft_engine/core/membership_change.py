@@ -162,11 +162,17 @@ def on_progress(state: RaftState, now: Millis, out: Outbox) -> None:
     if leader is None or state.effective.log_id.index > state.committed or state.committed < leader.first_index:
         return
     membership = state.membership
+    # Once the target of a transfer is asked to campaign, an entry that it lacks would only make the others refuse it: what is
+    # left to do is the next leader's.
+    handed_over = leader.transfer is not None and leader.transfer.requested
     if membership.is_joint:
-        _append(state, _membership(membership.configs[-1:], membership.learners, membership.nodes), now, out)
+        if not handed_over:
+            _append(state, _membership(membership.configs[-1:], membership.learners, membership.nodes), now, out)
         return
     if leader.changes:
         _answer(state, leader, out)
+    if handed_over:
+        return
     if state.is_voter:
         _let_in(state, leader, now, out)
     else:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from raft_engine.core.commands import AppendEntries, Respond, SaveHardState, SendMessage
-from raft_engine.core.events import PeerLost, TransferLeaderRequested
+from raft_engine.core.events import MembershipChangeRequested, PeerLost, TransferLeaderRequested
 from raft_engine.types.hard_state import HardState, Recovery
-from raft_engine.types.ids import IoId
+from raft_engine.types.ids import IoId, NodeId
 from raft_engine.types.messages import TransferRequest, TransferResponse, VoteRequest
 from raft_engine.types.outcomes import Expectation, RefusalCode, TriggerOutcome
 from tests.core.builder import Node, append, at, elected, entry, leader, leads, members, outcomes, peer, sent, vote
@@ -37,6 +37,13 @@ def test_who_cannot_lead_is_refused_before_anything_happens(to: int, code: Refus
     node = leader(membership=members(1, 2, 3, learners=[4]))
     (refusal,) = outcomes(transfer(node, to))
     assert (code, None) == (refusal.code, node.state.leader.transfer)
+
+
+def test_a_voter_that_the_joint_configuration_removes_is_no_target():
+    node = leader()
+    node.do(MembershipChangeRequested(node.ticket(), 1000.0, frozenset({NodeId(1), NodeId(2)})))
+    (refusal,) = outcomes(transfer(node, 3))
+    assert (RefusalCode.NOT_VOTER, True) == (refusal.code, "on its way out" in refusal.detail)
 
 
 def test_a_target_that_cannot_be_reached_is_refused():
@@ -158,6 +165,30 @@ def test_a_recovering_target_refuses():
     node = Node(log=[3], hard=leads(3), recovery=Recovery(at(3, 9), "wiped"))
     node.hear(2, append(leads(3), at(3, 2)))
     assert ["recovering"] == [message.reason for message in sent(node.hear(2, TransferRequest(leads(3), at(3, 2))))]
+
+
+def _joint_with_a_transfer() -> Node:
+    """A joint configuration is under way when node 2 is to take over; it is not committed."""
+    node = leader()
+    node.do(MembershipChangeRequested(node.ticket(), 1000.0, frozenset({NodeId(1), NodeId(2)})))
+    transfer(node, 2)
+    node.flush()
+    return node
+
+
+def test_nothing_is_appended_once_the_target_was_asked():
+    node = _joint_with_a_transfer()
+    assert TransferRequest(MINE, last(3)) in sent(node.accept(2, 3), 2)
+    node.accept(3, 3)
+    assert (3, True) == (node.state.log.last.index, node.state.membership.is_joint)
+
+
+def test_a_failed_transfer_lets_the_joint_configuration_go_on():
+    node = _joint_with_a_transfer()
+    node.accept(2, 3)
+    node.hear(2, TransferResponse(MINE, accepted=False, reason="log"))
+    node.accept(3, 3)
+    assert (4, False) == (node.state.log.last.index, node.state.membership.is_joint)
 
 
 # -- rule 4: giving up --------------------------------------------------------------------------------------------------------------------
