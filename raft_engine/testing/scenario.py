@@ -11,6 +11,7 @@ Everything else is prose. Comments begin with `#`.
 
     python -m raft_engine.testing.scenario FILES            compare
     python -m raft_engine.testing.scenario --rewrite FILES  record what happens; commit the difference if you can say why
+    python -m raft_engine.testing.scenario --words          list the words
 
 Source: CockroachDB datadriven, etcd `rafttest`.
 """
@@ -24,7 +25,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from raft_engine.testing.scenario_commands import ScenarioError, new_cluster, perform
+from raft_engine.testing.scenario_commands import ScenarioError, new_cluster, perform, usages
 
 LINE = "----"
 NOTHING = "ok"
@@ -32,11 +33,10 @@ NOTHING = "ok"
 
 @dataclass(frozen=True)
 class Step:
-    """Lines of prose, or commands and what happened. `line` is where it begins in the file, from 1."""
+    """Lines of prose, or commands (each with the number of its line, from 1) and what happened."""
 
-    line: int
     prose: tuple[str, ...] = ()
-    commands: tuple[str, ...] = ()
+    commands: tuple[tuple[int, str], ...] = ()
     happened: tuple[str, ...] = ()
 
 
@@ -53,18 +53,18 @@ def parse(text: str) -> list[Step]:
         if _is_prose(lines[position]):
             while position < len(lines) and _is_prose(lines[position]):
                 position += 1
-            steps.append(Step(begin + 1, prose=tuple(lines[begin:position])))
+            steps.append(Step(prose=tuple(lines[begin:position])))
             continue
         while position < len(lines) and lines[position].strip() and lines[position] != LINE:
             position += 1
         if position == len(lines) or lines[position] != LINE:
             raise ScenarioError(f"line {begin + 1}: {lines[begin]!r} is not followed by {LINE}")
-        commands = tuple(line for line in lines[begin:position] if not line.startswith("#"))
+        commands = tuple((at + 1, lines[at]) for at in range(begin, position) if not lines[at].startswith("#"))
         position += 1
         start = position
         while position < len(lines) and lines[position].strip():
             position += 1
-        steps.append(Step(begin + 1, commands=commands, happened=tuple(lines[start:position])))
+        steps.append(Step(commands=commands, happened=tuple(lines[start:position])))
     return steps
 
 
@@ -84,14 +84,14 @@ def replay(text: str) -> str:
             result += step.prose
             continue
         happened: list[str] = []
-        for command in step.commands:
+        for line, command in step.commands:
             try:
                 happened += perform(cluster, command)
             except ScenarioError as error:
-                raise ScenarioError(f"line {step.line}: {error}") from error
+                raise ScenarioError(f"line {line}: {error}") from error
             except AssertionError as error:
-                raise AssertionError(f"line {step.line}: {command!r}: {error}") from error
-        result += [*step.commands, LINE, *(line.rstrip() for line in happened or [NOTHING])]
+                raise AssertionError(f"line {line}: {command!r}: {error}") from error
+        result += [*(command for _, command in step.commands), LINE, *(line.rstrip() for line in happened or [NOTHING])]
     return "\n".join(result) + "\n"
 
 
@@ -110,8 +110,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m raft_engine.testing.scenario", description=(__doc__ or "").split("\n")[0]
     )
     parser.add_argument("--rewrite", action="store_true", help="record what happens")
-    parser.add_argument("files", nargs="+", type=Path)
+    parser.add_argument("--words", action="store_true", help="list the words of the language")
+    parser.add_argument("files", nargs="*", type=Path)
     options = parser.parse_args(arguments)
+    if options.words:
+        print("\n".join(f"{use}\n    {meaning}" for use, meaning in usages()))  # noqa: T201 (this is a command)
+    elif not options.files:
+        parser.error("name the scenario files")
     failed = False
     for path in options.files:
         try:
@@ -119,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 path.write_text(replay(path.read_text(encoding="utf-8")), encoding="utf-8")
                 continue
             found = difference(path)
-        except (ScenarioError, AssertionError) as error:
+        except (ScenarioError, AssertionError, OSError, UnicodeDecodeError) as error:
             found = f"{path}: {error}"
         if found:
             failed = True

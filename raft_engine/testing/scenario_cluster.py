@@ -13,7 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from raft_engine.config import Config
-from raft_engine.core import invariants
 from raft_engine.core.commands import (
     AppendEntries,
     Apply,
@@ -46,6 +45,7 @@ from raft_engine.core.events import (
     SnapshotChunkStored,
     SnapshotInstalled,
 )
+from raft_engine.testing.scenario_safety import Safety
 from raft_engine.testing.simulator import DiskImage, LogCommand, Machine, restored_from
 from raft_engine.types.entry import EntryKind, make_entry
 from raft_engine.types.hard_state import HardState
@@ -69,6 +69,8 @@ from raft_engine.types.snapshot import SnapshotMeta
 
 ROUNDS_MAX = 1000
 """A conversation that does not come to rest in so many rounds never does."""
+SNAPSHOT_BYTES = 100
+"""Every snapshot is so large; with `snapshot_max_chunk_size_bytes=40` it travels in three chunks."""
 
 
 @dataclass
@@ -83,6 +85,11 @@ class Actor:
     snapshot: tuple[SnapshotMeta, Machine] | None = None
     slow_disk: bool = False
     slow_machine: bool = False
+    defers_snapshots: bool = False
+    ahead: float = 0.0
+    """By how much its clock has jumped, in ms."""
+    received: tuple[str, int] = ("", 0)
+    """The snapshot that is coming in, and how many bytes of it are here."""
     writing: deque[LogCommand] = field(default_factory=deque)
     work: deque[Callable[[], None]] = field(default_factory=deque)
     """What the state machine was asked for and has not done."""
@@ -116,6 +123,8 @@ class Cluster:
         self.cut: set[tuple[int, int]] = set()
         self.lines: list[str] = []
         self._tickets: dict[int, str] = {}
+        self.safety = Safety()
+        self._snapshots: dict[str, tuple[SnapshotMeta, Machine]] = {}
         self._lives = 0
         self._dial = False
 
@@ -141,14 +150,21 @@ class Cluster:
         actor.machine = actor.snapshot[1].copy() if actor.snapshot is not None else Machine()
         restored = restored_from(actor.durable, actor.machine, actor.snapshot[0] if actor.snapshot else None)
         share = min(actor.number - 1, 3) / 3.01
-        actor.engine = Engine(self.config, actor.me, restored, lambda: share, self.now)
+        actor.engine = Engine(self.config, actor.me, restored, lambda: share, self.time(actor))
         actor.committed = actor.engine.state.committed
-        self._carry_out(actor, actor.engine.start(self.now))
+        self._carry_out(actor, actor.engine.start(self.time(actor)))
         self.connect_all()
 
-    def stop(self, actor: Actor) -> None:
-        """Stop a node at once: what was not flushed is gone, and so is what was on its way to it."""
+    def time(self, actor: Actor) -> float:
+        """Return what this node's clock shows."""
+        return self.now + actor.ahead
+
+    def stop(self, actor: Actor, kept: int = 0) -> None:
+        """Stop a node at once: what was not flushed is gone but for its first `kept` writes, and so is what was on its way."""
         actor.engine = None
+        for write in list(actor.writing)[:kept]:
+            actor.durable.do(write)
+        actor.received = ("", 0)
         actor.writing.clear()
         actor.work.clear()
         self.flights = [flight for flight in self.flights if flight.target != actor.me]
@@ -186,10 +202,10 @@ class Cluster:
         """Tell a running node what happened and do what it asks for."""
         if actor.engine is None:
             return
-        self._carry_out(actor, actor.engine.handle(event, self.now))
+        self._carry_out(actor, actor.engine.handle(event, self.time(actor)))
         if actor.engine is None:
             return
-        invariants.check(actor.engine.state)
+        self.safety.check(actor.engine.state)
         if not actor.slow_disk:
             self.flush(actor)
         if self._dial:
@@ -198,7 +214,8 @@ class Cluster:
 
     def flush(self, actor: Actor, count: int | None = None) -> bool:
         """Make durable what was written, or its first `count` writes. Return whether there was anything."""
-        writes = [actor.writing.popleft() for _ in range(len(actor.writing) if count is None else count)]
+        pending = len(actor.writing)
+        writes = [actor.writing.popleft() for _ in range(pending if count is None else min(count, pending))]
         for write in writes:
             actor.durable.do(write)
         if writes:
@@ -249,8 +266,7 @@ class Cluster:
             elif isinstance(command, ReplicateEntries):
                 self._replicate(actor, command)
             elif isinstance(command, SendSnapshotChunk):
-                chunk = SnapshotChunk(command.vote, command.session, command.round, command.meta, 0, b"state", True)
-                self.flights.append(Flight(actor.me, command.target, chunk))
+                self.flights.append(Flight(actor.me, command.target, self._chunk(command)))
             elif isinstance(command, Report):
                 self.say(f"  {number} reports {command.event}: {command.detail}")
             elif isinstance(command, Respond):
@@ -282,28 +298,46 @@ class Cluster:
         elif isinstance(command, InstallSnapshot):
             actor.work.append(lambda: self._install(actor, command.meta))
         else:
-            chunk, sender = command.chunk, command.sender
-            size = chunk.meta.size_bytes
-            stored = SnapshotChunkStored(sender, chunk.session, chunk.round, chunk.meta, size, complete=True)
-            actor.work.append(lambda: self.feed(actor, stored))
+            actor.work.append(lambda: self._store(actor, command))
+
+    def _chunk(self, command: SendSnapshotChunk) -> SnapshotChunk:
+        meta, offset = command.meta, command.offset
+        end = min(offset + self.config.snapshot_max_chunk_size_bytes, meta.size_bytes)
+        data, done = b"s" * (end - offset), end == meta.size_bytes
+        return SnapshotChunk(command.vote, command.session, command.round, meta, offset, data, done)
+
+    def _store(self, actor: Actor, command: StoreSnapshotChunk) -> None:
+        """What is there already is skipped, a gap is refused: storage's `receive`."""
+        chunk, meta = command.chunk, command.chunk.meta
+        have = actor.received[1] if actor.received[0] == meta.snapshot_id else 0
+        if chunk.offset <= have:
+            have = max(have, chunk.offset + len(chunk.data))
+        actor.received = (meta.snapshot_id, have)
+        complete = have == meta.size_bytes
+        stored = SnapshotChunkStored(command.sender, chunk.session, chunk.round, meta, have, complete)
+        self.feed(actor, stored)
 
     def _apply(self, actor: Actor, command: Apply) -> None:
         entries = actor.view.read(command.after, command.upto.index)
         assert actor.durable.holds(command.upto), f"node {actor.number} applies {command.upto} before it is durable"
         results: list[object] = [actor.machine.apply(entry) for entry in entries]
         self.say(f"  {actor.number} applies {span(command.after, command.upto.index)}")
+        self.safety.applied(actor.machine.last, actor.machine.digest)
         self.feed(actor, Applied(command.upto, results))
 
     def _build(self, actor: Actor) -> None:
+        if actor.defers_snapshots:
+            self.feed(actor, SnapshotBuilt(None))
+            return
         machine = actor.machine.copy()
-        meta = SnapshotMeta(machine.last, machine.membership, f"{short(machine.last)} of {actor.number}", 100)
-        actor.snapshot = (meta, machine)
+        meta = SnapshotMeta(machine.last, machine.membership, f"{short(machine.last)} of {actor.number}", SNAPSHOT_BYTES)
+        actor.snapshot = self._snapshots[meta.snapshot_id] = (meta, machine)
         self.feed(actor, SnapshotBuilt(meta))
 
     def _install(self, actor: Actor, meta: SnapshotMeta) -> None:
-        source = next(other.snapshot for other in self.actors.values() if other.snapshot and other.snapshot[0] == meta)
-        actor.machine = source[1].copy()
-        actor.snapshot = (meta, source[1])
+        actor.snapshot = self._snapshots[meta.snapshot_id]
+        actor.machine = actor.snapshot[1].copy()
+        actor.received = ("", 0)
         self.feed(actor, SnapshotInstalled(meta))
 
 
@@ -343,7 +377,9 @@ def describe(message: Message) -> str:
             return f"Accepted T{message.vote.term} upto={message.matching.index}"
         return f"Refused T{message.vote.term} prev={short(message.conflict)} its-last={short(message.last)}"
     if isinstance(message, SnapshotChunk):
-        return f"Snapshot T{message.vote.term} upto={short(message.meta.last_log_id)}"
+        end, size = message.offset + len(message.data), message.meta.size_bytes
+        part = "" if end - message.offset == size else f" bytes={message.offset}..{end} of {size}"
+        return f"Snapshot T{message.vote.term} upto={short(message.meta.last_log_id)}{part}"
     if isinstance(message, SnapshotChunkResponse):
         state = f"installed upto={short(message.last_log_id)}" if message.installed else f"has={message.next_offset} bytes"
         return f"SnapshotAnswer T{message.vote.term} {state}"
