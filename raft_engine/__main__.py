@@ -4,6 +4,7 @@
     raft-engine check-config --config node.toml  say whether a node could start with these settings
     raft-engine inspect DIR [-o json]            what is in a data directory, every checksum verified; changes nothing
     raft-engine wipe --config node.toml …        retire log and snapshots of a stopped node, keep its vote
+    raft-engine restore --config node.toml …     undo a wipe, while nothing was acknowledged since
 
 Logs go to stderr. Exit codes: 0 done; 1 failed; 2 wrong usage; 3 the settings or an address cannot be used; 4 the data
 directory cannot be used (locked, damaged, of another node).
@@ -78,7 +79,15 @@ def _parser() -> argparse.ArgumentParser:
         "--recover-until", required=True, type=_log_id, metavar="LOG_ID", help="what POST /v1/barrier returned: T5-N1.1180"
     )
     wipe.add_argument("--reason", default="wiped with raft-engine", help="kept beside the vote, shown in the node's status")
-    for command in (serve, check, wipe):
+    wipe.add_argument(
+        "--expect-boot",
+        type=int,
+        metavar="N",
+        help="refuse unless the node's boot counter is still N: it ran since otherwise",
+    )
+    restore = add("restore", _restore, "Undo a wipe of a stopped node: bring back what it retired.")
+    restore.add_argument("--retired", required=True, metavar="NAME", help="what wipe printed: retired-20260102T030405Z")
+    for command in (serve, check, wipe, restore):
         command.add_argument("--config", required=True, type=Path, metavar="FILE", help="the node's node.toml")
     inspect = add("inspect", _inspect, "Show what is in a data directory and verify every checksum; changes nothing.")
     inspect.add_argument("directory", type=Path, metavar="DIR")
@@ -131,12 +140,32 @@ def _wipe(options: argparse.Namespace) -> int:
 
     config = _load(options)
     term, node_id, index = options.recover_until
-    data_dir = DataDir(config.data_dir, config.cluster, config.node_id, open_stores=False)
+    data_dir = DataDir(config.data_dir, config.cluster, config.node_id, open_stores=False, starts=False)
     try:
+        boot = data_dir.identity.boot_count
+        if options.expect_boot is not None and boot != options.expect_boot:
+            raise StorageError(
+                f"the boot counter is {boot}, not {options.expect_boot}: the node ran since it was stopped; nothing was wiped",
+                path=str(config.data_dir),
+                hint="a barrier of before does not cover what it acknowledged since: begin again with another one",
+            )
         retired = data_dir.wipe(LogId(Term(term), NodeId(node_id), LogIndex(index)), options.reason)
     finally:
         data_dir.close()
     print(config.data_dir / retired)
+    return 0
+
+
+def _restore(options: argparse.Namespace) -> int:
+    from raft_engine.storage.data_dir import DataDir
+
+    config = _load(options)
+    data_dir = DataDir(config.data_dir, config.cluster, config.node_id, open_stores=False, starts=False)
+    try:
+        aside = data_dir.restore_retired(Path(options.retired).name)
+    finally:
+        data_dir.close()
+    print(config.data_dir / aside)
     return 0
 
 

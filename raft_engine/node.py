@@ -116,6 +116,10 @@ class Node:
         return self._data_dir.identity.boot_count
 
     @property
+    def engine_starts(self) -> int:
+        return self._member.engine_starts
+
+    @property
     def version(self) -> str:
         return __version__
 
@@ -162,6 +166,9 @@ class Node:
 
     async def wipe(self, recover_until: LogId, reason: str) -> str:
         return await self._member.wipe(recover_until, reason)
+
+    async def restore(self, retired: str) -> str:
+        return await self._member.restore(retired)
 
     async def init(self, members: Mapping[NodeId, NodeAddress]) -> None:
         await self._member.init(members)

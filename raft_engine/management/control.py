@@ -39,6 +39,10 @@ class NodeControl(Protocol):
     def boot_count(self) -> int: ...
 
     @property
+    def engine_starts(self) -> int:
+        """How often the engine was started since this process began: with the boot counter it names a run of the engine."""
+
+    @property
     def version(self) -> str:
         """Version of the program."""
 
@@ -84,6 +88,12 @@ class NodeControl(Protocol):
 
     async def wipe(self, recover_until: LogId, reason: str) -> str:
         """Retire log, snapshots and state machine, keep the vote; return where the old data is. Engine stopped only."""
+
+    async def restore(self, retired: str) -> str:
+        """Undo a wipe; return where what came since is now. Engine stopped only.
+
+        Raises: StorageError: no such data, or the node has gone on since.
+        """
 
     async def init(self, members: Mapping[NodeId, NodeAddress]) -> None:
         """Give birth to the cluster with these first members.

@@ -93,6 +93,7 @@ def status_body(node: NodeControl, metrics: RaftMetrics) -> schema.Status:
         node_id=node.node_id,
         incarnation=node.incarnation,
         boot_count=node.boot_count,
+        engine_starts=node.engine_starts,
         version=node.version,
         advertised=_address_body(node.advertised),
         birth=node.birth.value,

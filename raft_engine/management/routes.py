@@ -286,15 +286,50 @@ async def wipe(call: Call) -> Reply:
     context = call.context
     node = context.node
     async with context.lever:
-        if body.confirm_node != node.node_id or body.confirm_cluster != node.cluster:
-            detail = f"this is node {node.node_id} of cluster {node.cluster!r}; nothing was touched"
-            raise ProblemError("confirmation_mismatch", detail, hint="check to which node this request goes")
-        if node.raft is not None:
-            raise ProblemError("raft_running", "only a stopped engine can be wiped", hint="POST /v1/node/stop-raft first")
+        _check_confirmation(context, body.confirm_node, body.confirm_cluster)
+        _check_stopped(context, "wiped")
         context.check_expectation(body.expect)
         if body.recover_until.index == 0:
             raise malformed("recover_until.index is 0", "give the log id that POST /v1/barrier returned")
+        _check_life(context, body.expect_life)
         return json_reply(schema.WipeReply(await node.wipe(log_id_of(body.recover_until), body.reason)))
+
+
+async def restore(call: Call) -> Reply:
+    body: schema.RestoreRequest = call.body
+    context = call.context
+    async with context.lever:
+        _check_confirmation(context, body.confirm_node, body.confirm_cluster)
+        _check_stopped(context, "given its retired data back")
+        context.check_expectation(body.expect)
+        return json_reply(schema.RestoreReply(await context.node.restore(body.retired)))
+
+
+def _check_confirmation(context: Context, node_id: int, cluster_name: str) -> None:
+    node = context.node
+    if node_id != node.node_id or cluster_name != node.cluster:
+        detail = f"this is node {node.node_id} of cluster {node.cluster!r}; nothing was touched"
+        raise ProblemError("confirmation_mismatch", detail, hint="check to which node this request goes")
+
+
+def _check_stopped(context: Context, what: str) -> None:
+    if context.node.raft is not None:
+        raise ProblemError("raft_running", f"only a stopped engine can be {what}", hint="POST /v1/node/stop-raft first")
+
+
+def _check_life(context: Context, expected: schema.LifeBody | None) -> None:
+    """A barrier covers what was acknowledged before it; an engine that ran afterwards may have acknowledged more."""
+    node = context.node
+    present = schema.LifeBody(node.incarnation, node.boot_count, node.engine_starts)
+    if expected is not None and expected != present:
+        detail = (
+            f"expected boot {expected.boot_count}, engine start {expected.engine_starts} of incarnation "
+            f"{expected.incarnation[:8]}; this is boot {present.boot_count}, engine start {present.engine_starts} of "
+            f"{present.incarnation[:8]}: the node ran since"
+        )
+        raise ProblemError(
+            RefusalCode.PRECONDITION_FAILED.value, detail, hint="stop it again, and wipe it behind a new barrier"
+        )
 
 
 async def shutdown(call: Call) -> Reply:
@@ -527,6 +562,17 @@ ENDPOINTS: Final = (
         request=schema.WipeRequest,
         query=("forward",),
         replies={200: schema.WipeReply},
+        codes=("raft_running", "confirmation_mismatch", "precondition_failed", "storage_failed"),
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/node/restore",
+        role=Role.ADMIN,
+        summary="Undo a wipe while nothing was acknowledged since: bring the retired data back. Only while the engine is stopped.",
+        handle=restore,
+        request=schema.RestoreRequest,
+        query=("forward",),
+        replies={200: schema.RestoreReply},
         codes=("raft_running", "confirmation_mismatch", "precondition_failed", "storage_failed"),
     ),
     Endpoint(

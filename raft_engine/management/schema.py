@@ -186,11 +186,30 @@ class BarrierRequest(Mutation, frozen=True, kw_only=True):
     digest: bool = False
 
 
+class LifeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One run of a node's engine: which life, which start of its process, which start of the engine in that process."""
+
+    incarnation: Name
+    boot_count: Annotated[int, Meta(ge=0, le=_INT64_MAX)]
+    engine_starts: Annotated[int, Meta(ge=0, le=_INT64_MAX)]
+
+
 class WipeRequest(Mutation, frozen=True, kw_only=True):
+    """`expect_life`: the run of the engine that was stopped before the barrier; another one has acknowledged more since."""
+
     confirm_node: Id
     confirm_cluster: Name
     recover_until: LogIdBody
     reason: Annotated[str, Meta(max_length=1024)] = "wiped over the management endpoint"
+    expect_life: LifeBody | None = None
+
+
+class RestoreRequest(Mutation, frozen=True, kw_only=True):
+    """`retired`: what the wipe answered."""
+
+    confirm_node: Id
+    confirm_cluster: Name
+    retired: Name
 
 
 class PutOperation(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="put", forbid_unknown_fields=True):
@@ -237,6 +256,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     node_id: int
     incarnation: str
     boot_count: int
+    engine_starts: int
     version: str
     advertised: AddressBody
     birth: str
@@ -323,6 +343,12 @@ class DigestReply(msgspec.Struct, frozen=True):
 
 class WipeReply(msgspec.Struct, frozen=True):
     retired_to: str
+
+
+class RestoreReply(msgspec.Struct, frozen=True):
+    """Where the data is that was there instead."""
+
+    set_aside_to: str
 
 
 class ProbeReply(msgspec.Struct, frozen=True):

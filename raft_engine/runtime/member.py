@@ -61,6 +61,8 @@ class Member:
         """The engine's last picture, kept when it stopped."""
         self.failure: str | None = None
         """Why the engine ended by itself."""
+        self.engine_starts = 0
+        """How often the engine was started since this process began."""
         self.data_dir = data_dir
         self._config = config
         self._listen_raft = listen_raft
@@ -124,6 +126,15 @@ class Member:
             )
         return retired_to
 
+    async def restore(self, retired: str) -> str:
+        """Undo a wipe; return the name of the directory in which what came since is now."""
+        async with self._lever:
+            assert self.raft is None, "only a stopped engine's data can be restored"
+            aside = await asyncio.to_thread(self.data_dir.restore_retired, retired)
+        if self.last_metrics is not None:
+            self.last_metrics = msgspec.structs.replace(self.last_metrics, recovery=None)
+        return aside
+
     async def close(self) -> None:
         """Stop everything and give the directory back."""
         if self._birth is not None:
@@ -162,6 +173,7 @@ class Member:
             raise
         raft.owns(self.data_dir.close_stores)
         self.raft = raft
+        self.engine_starts += 1
         self.failure = None
         self._run(self._watch(raft))
         if not self.identity.cluster_id:

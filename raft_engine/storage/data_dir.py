@@ -62,11 +62,13 @@ class DataDir:
         segment_bytes: int = SEGMENT_BYTES,
         prepare_ahead: bool = True,
         open_stores: bool = True,
+        starts: bool = True,
     ) -> None:
         """Lock the directory, read or create the identity, and open the stores.
 
         Args:
             open_stores: without it the caller does so later; a node whose log is damaged can then still be wiped.
+            starts: whether the node is going to run; see `open_or_create`.
         Raises: DirectoryLocked, WrongDirectory, Damaged, NewerFormat, StorageFailed.
         """
         self.path = path
@@ -83,7 +85,7 @@ class DataDir:
                 self._lock = DirectoryLock(path, self._files)
                 undo.callback(self._lock.release)
                 self._check_before_identity()
-                self._identity = open_or_create(path, cluster, node_id, self._files)
+                self._identity = open_or_create(path, cluster, node_id, self._files, starts=starts)
                 if open_stores:
                     self.open_stores()
                 undo.pop_all()

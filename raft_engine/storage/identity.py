@@ -91,9 +91,12 @@ def save_identity(directory: Path, identity: Identity, files: Files) -> None:
     files.replace(directory / FILE_NAME, msgspec.json.encode(outer))
 
 
-def open_or_create(directory: Path, cluster: str, node_id: NodeId, files: Files) -> Identity:
+def open_or_create(directory: Path, cluster: str, node_id: NodeId, files: Files, *, starts: bool = True) -> Identity:
     """Return the identity for this start: created if there is none, its boot counter raised durably.
 
+    Args:
+        starts: whether the node is going to run; a tool that only mends the directory leaves the counter as it is, so that
+            the counter tells whether the node ran meanwhile.
     Raises: WrongDirectory: it belongs to another cluster or node; Damaged, NewerFormat.
     """
     identity = load_identity(directory, files)
@@ -106,6 +109,8 @@ def open_or_create(directory: Path, cluster: str, node_id: NodeId, files: Files)
             path=str(directory),
             hint="correct data_dir, node_id or cluster in node.toml",
         )
+    if not starts and identity.boot_count:
+        return identity
     identity = msgspec.structs.replace(identity, boot_count=identity.boot_count + 1)
     save_identity(directory, identity, files)
     return identity

@@ -175,6 +175,7 @@ class FakeNode:
     node_id = NodeId(1)
     incarnation = INCARNATION
     boot_count = 3
+    engine_starts = 2
     version = "0.1.0"
 
     def __init__(self) -> None:
@@ -206,6 +207,10 @@ class FakeNode:
         await self._record("start_raft")
         if self.raft is None:
             self.raft = FakeRaft(self.store)
+
+    async def restore(self, retired) -> str:
+        await self._record("restore", retired)
+        return "retired-20261124T120500Z"
 
     async def wipe(self, recover_until, reason) -> str:
         await self._record("wipe", recover_until, reason)

@@ -45,6 +45,7 @@ async def test_the_roles_are_those_of_the_contract():
         "/v1/trigger/purge-log",
         "/v1/trigger/allow-next-revert",
         "/v1/node/wipe",
+        "/v1/node/restore",
         "/v1/node/stop-raft",
         "/v1/init",
     ):

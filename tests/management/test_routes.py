@@ -104,6 +104,7 @@ async def test_status_of_a_leader_has_every_field_of_the_contract(node, client):
         "node_id": 1,
         "incarnation": INCARNATION,
         "boot_count": 3,
+        "engine_starts": 2,
         "version": "0.1.0",
         "advertised": {"raft": "127.0.0.1:9201", "management": "http://127.0.0.1:1"},
         "birth": "started",
@@ -610,6 +611,44 @@ async def test_a_wipe_that_recovers_until_nothing_is_refused(node, client):
     node.raft = None
     reply = await client.post("/v1/node/wipe", json=WIPE | {"recover_until": {"term": 0, "node_id": 0, "index": 0}})
     assert (reply.status_code, node.calls) == (400, [])
+
+
+LIFE = {"incarnation": "1" * 32, "boot_count": 3, "engine_starts": 2}
+
+
+async def test_a_wipe_behind_the_barrier_of_the_run_that_was_stopped_is_done(node, client):
+    node.raft = None
+    assert (await client.post("/v1/node/wipe", json=WIPE | {"expect_life": LIFE})).status_code == 200
+
+
+@pytest.mark.parametrize("ran_since", [{"boot_count": 2}, {"engine_starts": 1}, {"incarnation": "2" * 32}], ids=str)
+async def test_a_node_that_ran_since_it_was_stopped_is_not_wiped(node, client, ran_since):
+    node.raft = None
+    reply = await client.post("/v1/node/wipe", json=WIPE | {"expect_life": LIFE | ran_since})
+    assert (reply.status_code, reply.json()["code"], node.calls) == (412, "precondition_failed", [])
+    assert "ran since" in reply.json()["detail"]
+
+
+RESTORE = {"confirm_node": 1, "confirm_cluster": "demo", "retired": "retired-20261124T120000Z"}
+
+
+async def test_a_wipe_is_taken_back_and_says_where_the_rest_is(node, client):
+    node.raft = None
+    reply = await client.post("/v1/node/restore", json=RESTORE)
+    assert (reply.status_code, reply.json()) == (200, {"set_aside_to": "retired-20261124T120500Z"})
+    assert [("restore", "retired-20261124T120000Z")] == node.calls
+
+
+async def test_a_running_node_gets_nothing_back(node, client):
+    reply = await client.post("/v1/node/restore", json=RESTORE)
+    assert (reply.status_code, reply.json()["code"], node.calls) == (409, "raft_running", [])
+
+
+@pytest.mark.parametrize("wrong", [{"confirm_node": 2}, {"confirm_cluster": "prod"}])
+async def test_a_restore_meant_for_another_node_touches_nothing(node, client, wrong):
+    node.raft = None
+    reply = await client.post("/v1/node/restore", json=RESTORE | wrong)
+    assert (reply.status_code, reply.json()["code"], node.calls) == (409, "confirmation_mismatch", [])
 
 
 async def test_shutdown_is_accepted_before_it_happens(node, client):

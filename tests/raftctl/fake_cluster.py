@@ -66,6 +66,7 @@ class FakeCluster:
             "node_id": node,
             "incarnation": str(node) * 32,
             "boot_count": 1,
+            "engine_starts": 1,
             "version": "0.1.0",
             "advertised": self.address(node),
             "birth": "started",

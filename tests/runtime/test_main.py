@@ -148,6 +148,43 @@ async def test_a_stopped_engine_can_be_wiped_and_comes_back_recovering(tmp_path)
         assert node.raft.metrics().last_log.index == 0
 
 
+async def test_a_wipe_that_is_taken_back_leaves_what_was_written(tmp_path):
+    files = Files(tmp_path)
+    async with running(files, 1) as (node,), httpx.AsyncClient(base_url=files.addresses[1].management) as client:
+        await node.init(files.addresses)
+        await node.raft.wait().state(ServerState.LEADER)
+        await client.put("/v1/kv/color", content=b"blue")
+        barrier = await node.raft.barrier()
+        assert node.engine_starts == 2, "blank, then born"
+        await node.stop_raft()
+        retired = await node.wipe(barrier.log_id, "for a test")
+        await node.restore(retired)
+        await node.start_raft()
+        await node.raft.wait().state(ServerState.LEADER)
+        assert (node.engine_starts, node.raft.metrics().recovery) == (3, None)
+        assert (await client.get("/v1/kv/color")).content == b"blue"
+
+
+async def test_the_program_wipes_only_the_boot_that_was_stopped_and_takes_it_back(tmp_path, capsys):
+    files = Files(tmp_path)
+    async with running(files, 1) as (node,):
+        await node.init(files.addresses)
+        await node.raft.wait().state(ServerState.LEADER)
+        barrier = (await node.raft.barrier()).log_id
+        boot = node.boot_count
+    named = ["--config", str(files.path(1)), "--recover-until", f"T{barrier.term}-N{barrier.node_id}.{barrier.index}"]
+    assert main(["wipe", *named, "--expect-boot", str(boot - 1)]) == 4
+    assert "ran since it was stopped" in capsys.readouterr().err
+    assert main(["wipe", *named, "--expect-boot", str(boot)]) == 0
+    retired = Path(capsys.readouterr().out.strip())
+    assert main(["wipe", *named, "--expect-boot", str(boot)]) == 0, "a wipe may be repeated"
+    assert Path(capsys.readouterr().out.strip()) == retired
+    assert main(["restore", "--config", str(files.path(1)), "--retired", retired.name]) == 0
+    async with running(files, 1) as (node,):
+        await node.raft.wait().state(ServerState.LEADER)
+        assert node.boot_count == boot + 1
+
+
 async def test_stopping_and_starting_twice_changes_nothing(tmp_path):
     files = Files(tmp_path)
     async with running(files, 1) as (node,):
