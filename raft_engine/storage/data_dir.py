@@ -16,7 +16,6 @@ Source: rejoin_safety (both ways back); Raft paper figure 2.
 
 from __future__ import annotations
 
-import os
 import threading
 from contextlib import ExitStack
 from pathlib import Path
@@ -198,8 +197,7 @@ class DataDir:
 
     def free_bytes(self) -> int:
         """Return how much an ordinary user can still write on this disk."""
-        status = os.statvfs(self.path)
-        return status.f_bavail * status.f_frsize
+        return self._files.free_bytes(self.path)
 
     def _save_identity(self, identity: Identity) -> None:
         kept = msgspec.structs.replace(
@@ -216,21 +214,21 @@ class DataDir:
 
     def _check_before_identity(self) -> None:
         """Create the hard state of a new directory; refuse one in which half of the pair is gone."""
-        has_identity = (self.path / IDENTITY_NAME).exists()
-        has_hard_state = (self.path / HARD_STATE_NAME).exists()
+        has_identity = self._files.exists(self.path / IDENTITY_NAME)
+        has_hard_state = self._files.exists(self.path / HARD_STATE_NAME)
         if has_identity and not has_hard_state:
             raise Damaged("the hard state is gone: this node's vote is lost", path=str(self.path), hint=_REJOIN_HINT)
         if has_identity:
             return
         has_voted = has_hard_state and read_hard_state(self.path, self._files)[0] != HardState()
-        if has_voted or segment_paths(self.path / LOG_DIRECTORY):
+        if has_voted or segment_paths(self.path / LOG_DIRECTORY, self._files):
             raise Damaged(
                 f"{IDENTITY_NAME} is gone, but vote or log of a node are there", path=str(self.path), hint=_REJOIN_HINT
             )
         HardStateFile(self.path, self._files).close()
 
     def _check_log_is_there(self) -> None:
-        if self._identity.log_created and not (self.path / LOG_DIRECTORY / MARKS_NAME).exists():
+        if self._identity.log_created and not self._files.exists(self.path / LOG_DIRECTORY / MARKS_NAME):
             raise Damaged(
                 "the log is gone: what this node acknowledged is lost",
                 path=str(self.path / LOG_DIRECTORY),

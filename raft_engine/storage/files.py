@@ -8,6 +8,7 @@ Source: own; what must be synced when: Pillai et al., "All File Systems Are Not 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from pathlib import Path
 from typing import Final
@@ -90,8 +91,40 @@ class Files:
     def mkdir(self, path: Path) -> None:
         os.mkdir(path, DIRECTORY_MODE)  # noqa: PTH102
 
+    def make_parents(self, path: Path) -> None:
+        """Create the directories above `path` that are missing."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+
     def rmdir(self, path: Path) -> None:
         os.rmdir(path)  # noqa: PTH106
+
+    def exists(self, path: Path) -> bool:
+        """Tell whether there is something at `path`, be it a link that leads nowhere."""
+        return os.path.lexists(path)
+
+    def is_directory(self, path: Path) -> bool:
+        """Tell whether `path` is a directory, and not a link to one."""
+        return path.is_dir() and not path.is_symlink()
+
+    def names(self, path: Path) -> list[str]:
+        """Return what stands in a directory, sorted; nothing if it is not there."""
+        try:
+            return sorted(os.listdir(path))  # noqa: PTH208
+        except FileNotFoundError:
+            return []
+
+    def owner_and_mode(self, path: Path) -> tuple[int, int]:
+        status = os.stat(path)  # noqa: PTH116
+        return status.st_uid, status.st_mode
+
+    def free_bytes(self, path: Path) -> int:
+        """Return how much an ordinary user can still write on the disk that holds `path`."""
+        status = os.statvfs(path)
+        return status.f_bavail * status.f_frsize
+
+    def lock(self, descriptor: int) -> None:
+        """Take the file for this process; `BlockingIOError` if another one has it."""
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def zero(self, descriptor: int, since: int, until: int) -> None:
         """Overwrite bytes `since` … `until - 1` with zeros."""

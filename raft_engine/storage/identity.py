@@ -8,7 +8,6 @@ Source: rejoin_safety (incarnation, boot counter, first start of a cluster).
 
 from __future__ import annotations
 
-import fcntl
 import os
 import secrets
 import stat
@@ -121,22 +120,22 @@ def prepare_directory(directory: Path, files: Files) -> None:
 
     Raises: WrongDirectory: not a directory, another owner, or open to others.
     """
-    if not directory.exists():
-        directory.parent.mkdir(parents=True, exist_ok=True)
+    if not files.exists(directory):
+        files.make_parents(directory)
         files.mkdir(directory)
         files.fsync_dir(directory.parent)
-    status = directory.stat()
-    if not stat.S_ISDIR(status.st_mode):
+    owner, mode = files.owner_and_mode(directory)
+    if not stat.S_ISDIR(mode):
         raise WrongDirectory("the data directory is not a directory", path=str(directory), hint="correct data_dir")
-    if status.st_uid != os.geteuid():
+    if owner != os.geteuid():
         raise WrongDirectory(
-            f"the data directory belongs to user {status.st_uid}, this process runs as user {os.geteuid()}",
+            f"the data directory belongs to user {owner}, this process runs as user {os.geteuid()}",
             path=str(directory),
             hint=f"run the node as its owner, or chown -R {os.geteuid()} {directory}",
         )
-    if status.st_mode & 0o077:
+    if mode & 0o077:
         raise WrongDirectory(
-            f"the data directory is open to others (mode {stat.S_IMODE(status.st_mode):04o})",
+            f"the data directory is open to others (mode {stat.S_IMODE(mode):04o})",
             path=str(directory),
             hint=f"chmod 700 {directory}",
         )
@@ -154,7 +153,7 @@ class DirectoryLock:
         path = directory / LOCK_NAME
         self._descriptor = files.open(path, create=True)
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            files.lock(self._descriptor)
             files.cut(self._descriptor, 0)
             files.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
         except BlockingIOError as error:

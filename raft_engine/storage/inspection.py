@@ -110,7 +110,7 @@ class _Inspection:
     def log(self) -> Report:
         directory = self._path / LOG_DIRECTORY
         marks = self._marks(directory / MARKS_NAME)
-        found = segment_paths(directory)
+        found = segment_paths(directory, self._files)
         paths = [found[first] for first in sorted(found) if first <= marks.newest]
         self.looking_at(directory, lambda: check_segment_names(paths, marks, directory))
         outline, last, segments, listed = Outline(LogIndex(0)), marks.purged, list[Report](), list[Report]()

@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 
 from raft_engine.errors import Damaged
+from raft_engine.storage.files import Files
 from raft_engine.storage.interface import LogRun
 from raft_engine.storage.segment_format import Scan, SegmentHeader, decode_segment_header, scan_segment
 from raft_engine.types.ids import LogIndex
@@ -33,10 +34,10 @@ class Marks(msgspec.Struct, frozen=True):
     truncate_after: LogIndex | None = None
 
 
-def segment_paths(directory: Path) -> dict[LogIndex, Path]:
+def segment_paths(directory: Path, files: Files) -> dict[LogIndex, Path]:
     """Return the segments in a log directory by their first index."""
-    names = (path for path in directory.glob("*" + SEGMENT_SUFFIX) if path.stem.isdecimal())
-    return {LogIndex(int(path.stem)): path for path in names}
+    paths = (directory / name for name in files.names(directory) if name.endswith(SEGMENT_SUFFIX))
+    return {LogIndex(int(path.stem)): path for path in paths if path.stem.isdecimal()}
 
 
 def decode_marks(value: bytes, path: Path) -> Marks:

@@ -56,7 +56,7 @@ def wipe(path: Path, recover_until: LogId, reason: str, files: Files) -> str:
     Raises: StorageFailed.
     """
     try:
-        plan = _load(path / _WIPE_NAME, Wipe)
+        plan = _load(path / _WIPE_NAME, Wipe, files)
         if plan is None:
             done = _already_wiped(path, recover_until, files)
             if done is not None:
@@ -64,7 +64,7 @@ def wipe(path: Path, recover_until: LogId, reason: str, files: Files) -> str:
         before = _recovery(path, files) if plan is None else plan.before
         until = max(recover_until, before.until) if before is not None else recover_until
         recovery = Recovery(until, reason[:REASON_CHARACTERS_MAX])
-        plan = Wipe(_new_name(path) if plan is None else plan.retired, recovery, before)
+        plan = Wipe(_new_name(path, files) if plan is None else plan.retired, recovery, before)
         files.replace(path / _WIPE_NAME, msgspec.json.encode(plan))
         _finish_wipe(path, plan, files)
     except OSError as error:
@@ -78,13 +78,17 @@ def restore(path: Path, name: str, files: Files) -> str:
     Raises: StorageError: no such directory, or something beyond the recovery may have been acknowledged; StorageFailed.
     """
     retired = path / name
-    if not RETIRED_PATTERN.fullmatch(name) or retired.is_symlink() or not (retired / LOG_DIRECTORY).is_dir():
+    if (
+        not RETIRED_PATTERN.fullmatch(name)
+        or not files.is_directory(retired)
+        or not files.is_directory(retired / LOG_DIRECTORY)
+    ):
         raise StorageError(f"{name!r} is not a directory with retired data", path=str(path))
     try:
         _check_may_be_undone(path, files)
-        origin = _load(retired / _WIPE_NAME, Wipe)
-        parts = tuple(part for part in PARTS if (retired / part).exists())
-        plan = Restore(name, _new_name(path), parts, origin.before if origin is not None else None)
+        origin = _load(retired / _WIPE_NAME, Wipe, files)
+        parts = tuple(part for part in PARTS if files.exists(retired / part))
+        plan = Restore(name, _new_name(path, files), parts, origin.before if origin is not None else None)
         files.replace(path / _RESTORE_NAME, msgspec.json.encode(plan))
         _finish_restore(path, plan, files)
     except OSError as error:
@@ -98,10 +102,10 @@ def finish_interrupted(path: Path, files: Files) -> None:
     Raises: Damaged: its plan cannot be read; StorageFailed.
     """
     try:
-        wipe_plan = _load(path / _WIPE_NAME, Wipe)
+        wipe_plan = _load(path / _WIPE_NAME, Wipe, files)
         if wipe_plan is not None:
             _finish_wipe(path, wipe_plan, files)
-        restore_plan = _load(path / _RESTORE_NAME, Restore)
+        restore_plan = _load(path / _RESTORE_NAME, Restore, files)
         if restore_plan is not None:
             _finish_restore(path, restore_plan, files)
     except OSError as error:
@@ -113,7 +117,7 @@ def _finish_wipe(path: Path, plan: Wipe, files: Files) -> None:
     retired = path / plan.retired
     _make_directory(retired, files)
     for part in PARTS:
-        if (path / part).exists() and not (retired / part).exists():
+        if files.exists(path / part) and not files.exists(retired / part):
             files.rename(path / part, retired / part)
     files.fsync_dir(retired)
     files.fsync_dir(path)
@@ -125,7 +129,7 @@ def _finish_wipe(path: Path, plan: Wipe, files: Files) -> None:
 
 def _finish_restore(path: Path, plan: Restore, files: Files) -> None:
     retired, aside = path / plan.retired, path / plan.aside
-    if not (aside / _WIPE_NAME).exists():
+    if not files.exists(aside / _WIPE_NAME):
         _make_directory(aside, files)
         present = _recovery(path, files)
         note = Wipe(plan.aside, present or Recovery(BEFORE_LOG, "undone"), present)
@@ -133,18 +137,18 @@ def _finish_restore(path: Path, plan: Restore, files: Files) -> None:
     for part in PARTS:
         # While the retired part is still there, or if there never was one, what stands in its place is the present one.
         comes_back = part in plan.parts
-        is_present = (retired / part).exists() or not comes_back
-        if is_present and (path / part).exists():
+        is_present = files.exists(retired / part) or not comes_back
+        if is_present and files.exists(path / part):
             files.rename(path / part, aside / part)
-        if comes_back and (retired / part).exists():
+        if comes_back and files.exists(retired / part):
             files.rename(retired / part, path / part)
     for directory in (aside, retired, path):
-        if directory.exists():
+        if files.exists(directory):
             files.fsync_dir(directory)
     _save_recovery(path, plan.recovery, files)
-    if (retired / _WIPE_NAME).exists():
+    if files.exists(retired / _WIPE_NAME):
         files.unlink(retired / _WIPE_NAME)
-    if retired.exists() and not any(retired.iterdir()):
+    if files.exists(retired) and not files.names(retired):
         files.rmdir(retired)
     files.unlink(path / _RESTORE_NAME)
     files.fsync_dir(path)
@@ -168,13 +172,16 @@ def _check_may_be_undone(path: Path, files: Files) -> None:
 
 def _already_wiped(path: Path, recover_until: LogId, files: Files) -> str | None:
     """Return where the data is if this very wipe was done and nothing was received since, or None."""
-    for retired in sorted(path.glob("retired-*"), reverse=True):
-        plan = _load(retired / _WIPE_NAME, Wipe)
+    for name in reversed(files.names(path)):
+        retired = path / name
+        if not RETIRED_PATTERN.fullmatch(name):
+            continue
+        plan = _load(retired / _WIPE_NAME, Wipe, files)
         if plan is not None and plan.recovery.until == recover_until and plan.recovery == _recovery(path, files):
             log = SegmentLog(path, files=files, prepare_ahead=False)
             is_empty = log.state().last == BEFORE_LOG
             log.close()
-            return retired.name if is_empty and not any((path / SNAPSHOT_DIRECTORY).glob("*")) else None
+            return retired.name if is_empty and not files.names(path / SNAPSHOT_DIRECTORY) else None
     return None
 
 
@@ -194,23 +201,23 @@ def _save_recovery(path: Path, recovery: Recovery | None, files: Files) -> None:
 
 
 def _make_directory(directory: Path, files: Files) -> None:
-    if not directory.exists():
+    if not files.exists(directory):
         files.mkdir(directory)
         files.fsync_dir(directory.parent)
 
 
-def _new_name(path: Path) -> str:
+def _new_name(path: Path, files: Files) -> str:
     """Return a name for a retired directory that is not taken."""
     stamp = f"retired-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     names = (stamp if number == 1 else f"{stamp}-{number}" for number in count(1))
-    return next(name for name in names if not (path / name).exists())
+    return next(name for name in names if not files.exists(path / name))
 
 
-def _load(file: Path, kind: type[_T]) -> _T | None:
+def _load(file: Path, kind: type[_T], files: Files) -> _T | None:
     """Return the plan in `file`, or None if there is no such file."""
-    if not file.exists():
+    if not files.exists(file):
         return None
     try:
-        return msgspec.json.decode(file.read_bytes(), type=kind)
+        return msgspec.json.decode(files.read_whole(file), type=kind)
     except msgspec.MsgspecError as error:
         raise Damaged(f"the plan cannot be read: {error}", path=str(file)) from error

@@ -456,16 +456,16 @@ class SegmentLog:
 
     def _open(self, directory: Path) -> None:
         files = self._files
-        if not directory.exists():
+        if not files.exists(directory):
             files.mkdir(directory)
-        if not self.directory.exists():
+        if not files.exists(self.directory):
             files.mkdir(self.directory)
         with ExitStack() as undo:
             self._hard_state = HardStateFile(directory, files)
             undo.callback(self._hard_state.close)
-            segments = segment_paths(self.directory)
+            segments = segment_paths(self.directory, files)
             marks_path = self.directory / MARKS_NAME
-            if segments and not marks_path.exists():
+            if segments and not files.exists(marks_path):
                 raise Damaged("the log's marks are gone, its segments are not", path=str(marks_path), hint=LOST_HINT)
             self._marks_file = TwoSlots(files, marks_path, MARKS_MAGIC, msgspec.msgpack.encode(Marks()))
             undo.callback(self._marks_file.close)

@@ -250,11 +250,12 @@ class SnapshotFiles:
     # --- starting ------------------------------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        if not self.directory.exists():
+        if not self._files.exists(self.directory):
             self._files.mkdir(self.directory)
             self._files.fsync_dir(self.directory.parent)
-        for leftover in self.directory.glob("*.tmp"):
-            self._files.unlink(leftover)
+        for name in self._files.names(self.directory):
+            if name.endswith(".tmp"):
+                self._files.unlink(self.directory / name)
         found = sorted(read_snapshot_metas(self.directory, self._files), key=lambda meta: meta.last_log_id)
         self._files.fsync_dir(self.directory)
         for older in found[:-1]:
@@ -268,7 +269,10 @@ def read_snapshot_metas(directory: Path, files: Files) -> list[SnapshotMeta]:
     Raises: Damaged, NewerFormat, OSError.
     """
     metas: list[SnapshotMeta] = []
-    for path in sorted(directory.glob("*" + SNAPSHOT_SUFFIX)):
+    for name in files.names(directory):
+        if not name.endswith(SNAPSHOT_SUFFIX):
+            continue
+        path = directory / name
         descriptor = files.open(path, write=False)
         try:
             read_at = partial(_read_at, files, descriptor, path)

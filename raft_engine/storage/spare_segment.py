@@ -27,19 +27,19 @@ class SpareSegment:
         self._path = directory / _NAME
         self._building = directory / _BUILDING_NAME
         self._thread: threading.Thread | None = None
-        if self._building.exists():
+        if files.exists(self._building):
             files.unlink(self._building)
 
     def prepare(self) -> None:
         """Begin to make the spare, unless it is there or being made."""
-        if self._thread is None and not self._path.exists():
+        if self._thread is None and not self._files.exists(self._path):
             self._thread = threading.Thread(target=self._make_quietly, name="raft-log-spare", daemon=True)
             self._thread.start()
 
     def take(self, target: Path, header: bytes) -> int:
         """Make the spare the file `target`, beginning with `header`, and return it open; durable on return."""
         self._wait()
-        if not self._path.exists():
+        if not self._files.exists(self._path):
             self._make()
         descriptor = self._files.open(self._path)
         try:

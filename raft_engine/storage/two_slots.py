@@ -87,7 +87,7 @@ class TwoSlots:
         self._files = files
         self._path = path
         self._magic = magic
-        if not path.exists():
+        if not files.exists(path):
             files.replace(path, encode_slot(magic, Slot(1, initial)) * 2)
         self._descriptor = files.open(path)
         try:
