@@ -178,6 +178,7 @@ class Engine:
             purging.resume(state, out)
         elif isinstance(event, SnapshotBuilt):
             snapshotting.on_snapshot_built(state, event, out)
+            snapshotting.by_policy(state, out)
             purging.by_policy(state, out)
         elif isinstance(event, SnapshotChunkStored):
             following.on_snapshot_chunk_stored(state, event, out)
@@ -196,7 +197,9 @@ class Engine:
 
     def _on_request(self, event: Request, now: Millis) -> None:
         state, out = self.state, self._out
-        refusal = state.unexpected(event.expect)
+        # What a follower knows may trail what is: it names the leader rather than a change that may never have happened.
+        forwards = isinstance(event, MembershipChangeRequested) and state.leader is None
+        refusal = None if forwards else state.unexpected(event.expect)
         if refusal is not None:
             out.respond(event.ticket, refusal)
         elif isinstance(event, ElectRequested):

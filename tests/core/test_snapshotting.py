@@ -105,6 +105,14 @@ def test_the_policy_does_not_try_again_at_once_after_a_put_off():
     assert [BuildSnapshot()] == node.do(Applied(at(3, 8), [None] * 3))
 
 
+def test_a_threshold_that_is_passed_during_a_build_is_not_lost():
+    node = node_with(applied=1, config={"snapshot_logs_since_last": 3})
+    node.state.committed = node.state.apply_submitted = 8
+    assert [BuildSnapshot()] == node.do(Applied(at(3, 4), [None] * 3))
+    assert [] == node.do(Applied(at(3, 8), [None] * 4))
+    assert BuildSnapshot() in node.do(SnapshotBuilt(meta(3, 4)))
+
+
 def test_zero_means_never():
     node = node_with(applied=1, config={"snapshot_logs_since_last": 0})
     node.state.committed = node.state.apply_submitted = 8
