@@ -137,6 +137,10 @@ def on_snapshot_chunk(state: RaftState, sender: PeerId, chunk: SnapshotChunk, no
     if not _follow(state, sender, chunk.vote, now, out):
         _answer_chunk(state, sender, 0, chunk.round, chunk.meta, 0, out, installed=False)
         return
+    if chunk.meta.last_log_id.term > chunk.vote.term:
+        # No leader can have it; taken over, the log would be later than every vote (openraft issue 1892).
+        out.report("snapshot_refused", f"{chunk.meta.last_log_id} is later than term {chunk.vote.term}", warning=True)
+        return
     if chunk.meta.last_log_id.index <= state.committed:
         _answer_chunk(state, sender, chunk.session, chunk.round, chunk.meta, chunk.meta.size_bytes, out, installed=True)
     elif state.installing is None:

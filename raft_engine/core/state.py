@@ -243,13 +243,18 @@ class RaftState:
 
     def refuse_not_leader(self) -> Refusal:
         """Return the refusal for a request that only a leader can carry out."""
-        if self.known_leader is None or self.known_leader == self.me.node_id:
+        leader = self.known_leader
+        if leader is None or leader == self.me.node_id or self._is_gone(leader):
             return Refusal(RefusalCode.NO_LEADER, f"node {self.me.node_id} knows no leader in term {self.term}")
         return Refusal(
             RefusalCode.NOT_LEADER,
-            f"node {self.me.node_id} does not lead; node {self.known_leader} does (term {self.term})",
-            leader=self.known_leader,
+            f"node {self.me.node_id} does not lead; node {leader} does (term {self.term})",
+            leader=leader,
         )
+
+    def _is_gone(self, leader: NodeId) -> bool:
+        """Return whether the configuration in force does not name it: nobody should be sent to a leader that is on its way out."""
+        return not self.membership.is_empty and not self.membership.names(leader)
 
     def unexpected(self, expect: Expectation) -> Refusal | None:
         """Return why `expect` does not hold, or None. A membership may be named by its index alone (term 0)."""
