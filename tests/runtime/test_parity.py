@@ -7,10 +7,14 @@ import asyncio
 import msgspec
 import pytest
 
+from raft_engine.errors import Panicked, Stopped, WaitTimeout
+from raft_engine.runtime.raft import Raft
 from raft_engine.storage.memory import MemoryLog, MemorySnapshots
-from raft_engine.types.ids import NodeId
-from raft_engine.types.metrics import ServerState
-from tests.runtime.cluster import CONFIG, Cluster, addresses, peer
+from raft_engine.transport.local import LocalTransport
+from raft_engine.types.ids import NodeId, PeerId
+from raft_engine.types.messages import Message
+from raft_engine.types.metrics import RaftMetrics, ServerState
+from tests.runtime.cluster import CONFIG, Cluster, Words, addresses, peer
 
 
 @pytest.fixture
@@ -173,3 +177,177 @@ async def test_a_snapshot_keeps_the_membership_through_a_second_compaction(make)
     seen = await cluster.rafts[node_id].wait().leader()
     assert sorted(seen.membership.membership.learners) == [4]
     assert seen.membership.membership.voter_ids() == [1, 2, 3]
+
+
+# -- client_api ----------------------------------------------------------------------------------------------------------
+
+
+async def test_results_come_in_the_order_of_the_writes(make):
+    cluster = await make()
+    leader = await cluster.leader()
+    outcomes = await leader.client_write_many([b"%d" % number for number in range(500)])
+    assert list(range(500)) == [outcome.result for outcome in outcomes]
+    assert sorted(outcomes, key=lambda outcome: outcome.log_id) == outcomes
+
+
+async def test_a_write_whose_result_nobody_wants_is_done(make):
+    cluster = await make()
+    leader = await cluster.leader()
+    leader.forget(leader.submit_write(b"and forget", lambda _: None))
+    await leader.client_write(b"after")
+    assert ["and forget", "after"] == leader.state_machine.words
+
+
+async def test_the_state_machine_is_read_through_the_handle_also_after_the_end(make):
+    cluster = await make(1)
+    leader = await cluster.leader()
+    await leader.client_write(b"w")
+    await leader.shutdown()
+    assert ["w"] == leader.state_machine.words
+    with pytest.raises(Stopped):
+        await leader.read_index()
+
+
+async def test_the_picture_says_who_leads_who_votes_and_who_learns(make):
+    cluster = await grown(make)
+    leader = await cluster.leader()
+    me = leader.metrics().me.node_id
+    for node_id, raft in cluster.rafts.items():
+        seen = await raft.wait().metrics(lambda picture: 4 in picture.membership.membership.learners, "the learner")
+        assert (node_id, node_id == me) == (seen.me.node_id, seen.state is ServerState.LEADER)
+        assert ([1, 2, 3], [4]) == (seen.membership.membership.voter_ids(), list(seen.membership.membership.learners))
+
+
+class LaggingTransport(LocalTransport):
+    """Every message arrives up to 20 ms late, by a fixed pattern; those of one sender stay in order."""
+
+    lag_s = 0.0
+    turn = 0
+
+    def deliver(self, sender: PeerId, message: Message) -> None:
+        loop = asyncio.get_running_loop()
+        self.turn += 1
+        self.lag_s = max(self.lag_s, loop.time() + (self.turn * 7 % 21) / 1000)
+        loop.call_at(self.lag_s, super().deliver, sender, message)
+
+
+async def test_a_lagging_network_holds_up_neither_writes_nor_a_change_of_members(make, monkeypatch):
+    monkeypatch.setattr("tests.runtime.cluster.LocalTransport", LaggingTransport)
+    cluster = await make(1, election_timeout_min_ms=400, election_timeout_max_ms=800, heartbeat_interval_ms=50)
+    leader = await cluster.leader()
+    for node_id in (2, 3):
+        await join(cluster, node_id)
+        assert (await add_learner(cluster, node_id)).observed
+    await leader.client_write(b"learners")
+    await leader.change_membership(voters=[1, 2, 3])
+    await leader.client_write(b"voters")
+    await everywhere(cluster, 2)
+
+
+# -- life_cycle ----------------------------------------------------------------------------------------------------------
+
+
+class Choking(Words):
+    """Its snapshots fail."""
+
+    def snapshot(self):
+        raise RuntimeError("no snapshot today")
+
+
+async def test_a_state_machine_that_dies_leaves_no_caller_waiting(make, monkeypatch):
+    monkeypatch.setattr("tests.runtime.cluster.Words", Choking)
+    cluster = await make(1)
+    leader = await cluster.leader()
+    with pytest.raises(Panicked, match="no snapshot today"):
+        await leader.trigger.snapshot()
+    with pytest.raises(Panicked):
+        await leader.client_write(b"w")
+
+
+async def stop_all_but_a_follower(make) -> tuple[Cluster, int, int]:
+    """Stop everybody; return the cluster, a follower, and how far it has applied."""
+    cluster = await make()
+    leader = await cluster.leader()
+    for _ in range(10):
+        written = await leader.client_write(b"w")
+    follower = (await cluster.followers())[0]
+    await follower.wait().applied_index_at_least(written.log_id.index)
+    await cluster.stop()
+    return cluster, follower.metrics().me.node_id, written.log_id.index
+
+
+async def test_a_node_that_lost_its_state_machine_recovers_when_there_is_a_quorum_again(make):
+    cluster, node_id, index = await stop_all_but_a_follower(make)
+    await cluster.start(node_id)
+    assert [] == cluster.machines[node_id].words
+    await cluster.start(*[other for other in cluster.ids if other != node_id])
+    await cluster.rafts[node_id].wait().applied_index_at_least(index)
+    assert ["w"] * 10 == cluster.machines[node_id].words
+
+
+async def test_without_a_quorum_the_wait_for_recovery_ends_in_vain(make):
+    cluster, node_id, index = await stop_all_but_a_follower(make)
+    await cluster.start(node_id)
+    with pytest.raises(WaitTimeout, match=f"applied index >= {index}"):
+        await cluster.rafts[node_id].wait(timeout_s=0.3).applied_index_at_least(index)
+
+
+# -- metrics -------------------------------------------------------------------------------------------------------------
+
+PROGRESS = {
+    "log": ("log_index_at_least", lambda seen: seen.last_log.index),
+    "committed": ("committed_index_at_least", lambda seen: seen.committed.index),
+    "applied": ("applied_index_at_least", lambda seen: seen.applied.index),
+    "snapshot": ("snapshot_at_least", lambda seen: seen.snapshot.index),
+    "purged": ("purged_at_least", lambda seen: seen.purged.index),
+}
+
+
+@pytest.mark.parametrize(("wait", "get"), PROGRESS.values(), ids=PROGRESS)
+async def test_every_progress_is_read_and_waited_for(make, wait, get):
+    cluster = await make(1, snapshot_logs_since_last=5, max_in_snapshot_log_to_keep=0)
+    leader = await cluster.leader()
+    before = get(leader.metrics())
+    waiting = asyncio.ensure_future(getattr(leader.wait(), wait)(before + 5))
+    await leader.client_write_many([b"w"] * 12)
+    assert before + 5 <= get(await waiting) <= get(leader.metrics())
+
+
+async def test_the_progress_of_the_log_and_of_the_vote_go_on_under_the_next_leader(make):
+    cluster = await make()
+    first = await cluster.leader()
+    term = first.metrics().term
+    watcher = (await cluster.followers())[0]
+    later = asyncio.ensure_future(watcher.wait().metrics(lambda seen: seen.last_log.term > term, "an entry of a later term"))
+    voted = asyncio.ensure_future(watcher.wait().metrics(lambda seen: seen.vote.term > term, "a later vote"))
+    await first.shutdown()
+    cluster.rafts = {node_id: raft for node_id, raft in cluster.rafts.items() if raft is not first}
+    second = await cluster.leader()
+    assert term < (await voted).vote.term
+    assert (await later).last_log.term == second.metrics().term
+
+
+async def told_of_office(raft: Raft, began: asyncio.Event, ended: asyncio.Event) -> None:
+    """What an application does at the beginning and the end of its own leadership; both may await."""
+    await raft.wait().metrics(_leads, "the beginning")
+    await asyncio.to_thread(lambda: None)
+    began.set()
+    await raft.wait().metrics(lambda seen: not _leads(seen), "the end")
+    await asyncio.to_thread(lambda: None)
+    ended.set()
+
+
+def _leads(seen: RaftMetrics) -> bool:
+    return seen.state is ServerState.LEADER
+
+
+async def test_a_node_hears_when_its_own_leadership_begins_and_ends(make):
+    cluster = await make()
+    first = await cluster.leader()
+    other = (await cluster.followers())[0]
+    began, ended = asyncio.Event(), asyncio.Event()
+    told = asyncio.ensure_future(told_of_office(first, began, ended))
+    await began.wait()
+    await first.trigger.transfer_leader(to=other.metrics().me.node_id)
+    await ended.wait()
+    await told
