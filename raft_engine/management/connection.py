@@ -1,21 +1,24 @@
-"""How much one connection may ask of this process before it has said anything useful.
+"""One client's connection: which way a request goes, and how much may be asked before anything useful was said.
 
-uvicorn's parser puts no bound on headers, on the time a request may take to arrive, or on the number of connections.
-Here a connection that sends too many header bytes is told so and closed, one that dawdles is closed, and beyond a number
-of connections new ones are turned away.
+Plain key-value requests take the fast lane, everything else uvicorn's parser and the application; on one connection the two take
+turns, in the order of the requests. uvicorn's parser puts no bound on headers, on the time a request may take to arrive, or on
+the number of connections. Here a connection that sends too many header bytes is told so and closed, one that dawdles is closed,
+and beyond a number of connections new ones are turned away.
 Source: RFC 9110 15.5.9, RFC 6585 5; uvicorn `protocols/http/httptools_impl.py` for what is overridden.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Iterable
-from typing import Final, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from raft_engine.management.exchange import HeaderList
+from raft_engine.management.exchange import DEFAULT_WAIT_S, HeaderList
+from raft_engine.management.fast_lane import MORE, FastLane, Slot
 from raft_engine.management.problems import PROBLEM_JSON, PROBLEMS, ProblemError, malformed
 
 HEADER_BYTES_MAX: Final = 32 * 1024
@@ -23,7 +26,11 @@ HEADER_BYTES_MAX: Final = 32 * 1024
 HEADER_COUNT_MAX: Final = 100
 CONNECTIONS_MAX: Final = 4096
 REQUEST_ARRIVES_WITHIN_S: Final = 30.0
-SWEEP_INTERVAL_S: Final = 1.0
+SWEEP_INTERVAL_S: Final = 0.25
+SLOTS_MAX: Final = 256
+"""Plain requests under way on one connection; what a client sends beyond that stays in its socket."""
+KEEP_ALIVE_S: Final = 75
+"""nginx's default: an operator's tool that looks every minute keeps its connection."""
 _IDLE: Final = float("inf")
 
 
@@ -39,6 +46,19 @@ class Connection(HttpToolsProtocol):
     begun = _IDLE
     _header_bytes = 0
     _refused = False
+    _parsing = False
+    """The parser is inside a message."""
+    _partial = b""
+    """The beginning of a plain request."""
+    _held: bytearray | None = None
+    """What came behind a request that must wait for the replies before it."""
+    _closing = False
+    _idle_since = _IDLE
+
+    def __init__(self, lane: FastLane | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._lane = lane
+        self._slots: deque[Slot] = deque()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -46,13 +66,124 @@ class Connection(HttpToolsProtocol):
         if len(self.connections) > CONNECTIONS_MAX:
             self._refuse(ProblemError("too_many_connections", f"more than {CONNECTIONS_MAX} connections are open"))
 
+    # -- which way -----------------------------------------------------------------------------------------------------
+
     def data_received(self, data: bytes) -> None:
-        if not self._refused:
+        if self._refused:
+            return
+        if self._held is not None:
+            self._held += data
+        elif self._lane is None or self._is_at_application():
             super().data_received(data)
+        else:
+            self._take(self._lane, self._partial + data if self._partial else data)
+
+    def _is_at_application(self) -> bool:
+        """Whether a request that went the long way is not over yet."""
+        return self._parsing or (self.cycle is not None and not self.cycle.response_complete)
+
+    def _take(self, lane: FastLane, data: bytes) -> None:
+        """Begin every plain request in `data`; the first other one goes to the parser, with all that follows."""
+        self._partial = b""
+        at, end = 0, len(data)
+        while at < end:
+            request = lane.find(data, at) if len(self._slots) < SLOTS_MAX else None
+            if request is MORE:
+                self._partial = data[at:]
+                if not self._slots and self.begun == _IDLE:
+                    self.begun = self.loop.time()
+                return
+            if request is None:
+                if self._slots:
+                    self._held = bytearray(data[at:])
+                    self.flow.pause_reading()
+                else:
+                    self._idle_since = _IDLE
+                    super().data_received(data[at:])
+                return
+            if not self._slots:
+                self.begun, self._idle_since = _IDLE, _IDLE
+                self._unset_keepalive_if_required()
+            at = request.end
+            slot = Slot(lane, request, self._send_replies)
+            self._slots.append(slot)
+            slot.begin(request)
+
+    def _send_replies(self) -> None:
+        """Send what is answered, in the order of the requests."""
+        slots = self._slots
+        while slots and (reply := slots[0].reply) is not None:
+            slots.popleft()
+            self.transport.write(reply)
+            self.server_state.total_requests += 1
+        if slots:
+            return
+        self._idle_since = self.loop.time()
+        if self._partial:
+            self.begun = self._idle_since
+        if self._closing:
+            self.transport.close()
+        elif self._held is not None:
+            self.loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        """The replies that were waited for are sent: take what came meanwhile."""
+        held, self._held = self._held, None
+        if held is not None and not self.transport.is_closing():
+            self.flow.resume_reading()
+            self.data_received(bytes(held))
+
+    # -- time and the end ----------------------------------------------------------------------------------------------
+
+    def look(self, now: float) -> None:
+        """Time has passed: answer whoever waited too long, close a connection on which nothing arrives."""
+        for slot in [slot for slot in self._slots if slot.reply is None and slot.begun < now - DEFAULT_WAIT_S]:
+            slot.time_out()
+        if self.begun < now - REQUEST_ARRIVES_WITHIN_S or self._idle_since < now - KEEP_ALIVE_S:
+            self.transport.close()
+
+    def shutdown(self) -> None:
+        """The endpoint ends: what is under way is still answered."""
+        if self._slots:
+            self._closing = True
+        else:
+            super().shutdown()
+
+    def give_up(self) -> None:
+        """The endpoint waits no longer."""
+        for slot in [slot for slot in self._slots if slot.reply is None]:
+            slot.give_up()
+        self.transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        for slot in self._slots:
+            slot.forget()
+        self._slots.clear()
+        self._held = None
+        super().connection_lost(exc)
+
+    def eof_received(self) -> None:
+        if self._partial:  # it will never be whole; the parser knows what to say
+            partial, self._partial = self._partial, b""
+            super().data_received(partial)
+        super().eof_received()
+
+    def pause_writing(self) -> None:
+        """The client does not read its replies: nothing more is taken from it."""
+        super().pause_writing()
+        self.flow.pause_reading()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._held is None:
+            self.flow.resume_reading()
+
+    # -- the parser ----------------------------------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
         self.begun = self.loop.time()
         self._header_bytes = 0
+        self._parsing = True
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
@@ -67,6 +198,7 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self.begun = _IDLE
+        self._parsing = False
         super().on_message_complete()
 
     def _take_header_bytes(self, count: int) -> None:
@@ -116,10 +248,9 @@ class _HeadersTooLargeError(Exception):
 
 
 async def sweep(connections: Iterable[object], loop: asyncio.AbstractEventLoop) -> None:
-    """Close, for ever, every connection whose request does not arrive in time."""
+    """Look after all connections, for ever."""
     while True:
         await asyncio.sleep(SWEEP_INTERVAL_S)
-        latest = loop.time() - REQUEST_ARRIVES_WITHIN_S
+        now = loop.time()
         for connection in [cast("Connection", one) for one in connections]:
-            if connection.begun < latest:
-                connection.transport.close()
+            connection.look(now)

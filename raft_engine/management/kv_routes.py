@@ -30,6 +30,7 @@ from raft_engine.kv.commands import (
 from raft_engine.management import schema
 from raft_engine.management.access import Role
 from raft_engine.management.context import Context
+from raft_engine.management.control import NodeControl
 from raft_engine.management.convert import picture
 from raft_engine.management.exchange import (
     DEFAULT_WAIT_S,
@@ -208,14 +209,14 @@ class KeyValueRoutes:
         condition = _condition(fields)
         repeat_key = idempotency_key(fields)
         data = encode_put(key, await read_body(receive, fields, VALUE_BYTES_MAX), condition, repeat_key)
-        return self._written(await self._write(data, timeout_s), repeat_key)
+        return written_reply(await self._write(data, timeout_s), repeat_key)
 
     async def _delete(self, scope: Scope, fields: Fields) -> Reply:
         key = _key_in_path(scope)
         timeout_s = _write_timeout_s(scope)
         repeat_key = idempotency_key(fields)
         data = encode_delete(key, _condition(fields), repeat_key)
-        return self._written(await self._write(data, timeout_s), repeat_key)
+        return written_reply(await self._write(data, timeout_s), repeat_key)
 
     async def _operate(self, scope: Scope, receive: Receive, fields: Fields) -> Reply:
         timeout_s = _write_timeout_s(scope)
@@ -227,7 +228,7 @@ class KeyValueRoutes:
         except ValueError as error:
             raise malformed(str(error)) from error
         self._context.check_expectation(request.expect)
-        return self._written(await self._write(data, timeout_s), repeat_key)
+        return written_reply(await self._write(data, timeout_s), repeat_key)
 
     async def _write(self, data: bytes, timeout_s: float) -> WriteOutcome:
         raft = self._context.raft()
@@ -235,46 +236,16 @@ class KeyValueRoutes:
         if isinstance(outcome, Refusal):
             raise refusal_problem(outcome)
         if outcome is None:
-            raise ProblemError(
-                RefusalCode.OUTCOME_UNKNOWN.value,
-                f"not committed within {timeout_s:g} s; it may yet be",
-                hint="read the key, or repeat with the same Idempotency-Key",
-            )
+            raise write_timed_out(timeout_s)
         assert isinstance(outcome, WriteOutcome), outcome
         return outcome
-
-    def _written(self, outcome: WriteOutcome, repeat_key: bytes | None) -> Reply:
-        """Return the reply to what was applied: by this write or, with an Idempotency-Key, by the first one."""
-        result = outcome.result
-        if isinstance(result, Applied):
-            body = b'{"log_id":{"term":%d,"node_id":%d,"index":%d},"revision":%d%s}' % (
-                result.term,
-                result.node_id,
-                result.revision,
-                result.revision,
-                b',"duplicate":true' if result.duplicate else b"",
-            )
-            return Reply(200, body)
-        if isinstance(result, ConditionFailed):
-            raise _condition_failed(result)
-        assert isinstance(result, BadCommand), f"the state machine returned {type(result).__name__}"
-        # What is encoded here is well formed, so this is about the key.
-        raise ProblemError("internal" if repeat_key is None else "idempotency_key_reused", result.detail)
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
     async def _get(self, scope: Scope, fields: Fields) -> Reply:
         key = _key_in_path(scope)
         await self._until_readable(read_query(scope["query_string"], _READ_QUERY))
-        found = self._context.node.store.get(key)
-        if found is None:
-            raise ProblemError("key_not_found", "there is no such key")
-        value, revision = found
-        etag = b'"%d"' % revision
-        headers = ((b"etag", etag),)
-        if fields.if_none_match == etag:
-            return Reply(304, headers=headers)
-        return Reply(200, value, OCTETS.encode(), headers)
+        return found_reply(self._context.node.store.get(key), fields.if_none_match)
 
     async def _list(self, scope: Scope) -> Reply:
         query = read_query(scope["query_string"], _LIST_QUERY)
@@ -294,24 +265,15 @@ class KeyValueRoutes:
         timeout_s = parse_duration(query["timeout"], "timeout") if "timeout" in query else DEFAULT_WAIT_S
         raft = self._context.raft()
         if consistency == b"stale":
-            self._check_has_data()
+            check_has_data(self._context.node)
             return
         lease = consistency == b"lease"
         outcome = await _answered(raft, lambda done: raft.submit_read(lease, timeout_s * 1000, done), timeout_s)
         if isinstance(outcome, Refusal):
-            raise _unreadable(outcome)
+            raise unreadable(outcome)
         if outcome is None:
             raise ProblemError(RefusalCode.TIMED_OUT.value, f"no leader confirmed the read within {timeout_s:g} s")
         assert isinstance(outcome, ReadOutcome), outcome
-
-    def _check_has_data(self) -> None:
-        """Even a stale read must not tell that everything is gone when the node merely has not got it yet."""
-        metrics = picture(self._context.node)
-        if metrics.recovery is not None:
-            refusal = Refusal(RefusalCode.RECOVERING, f"the node is recovering until its log holds {metrics.recovery.until}")
-            raise _unreadable(refusal)
-        if self._context.node.birth is not BirthState.STARTED:
-            raise _unreadable(Refusal(RefusalCode.BLANK, "the node belongs to no cluster yet"))
 
 
 async def _answered(
@@ -337,7 +299,65 @@ async def _answered(
     return outcome
 
 
-def _unreadable(refusal: Refusal) -> ProblemError:
+def written_reply(outcome: WriteOutcome, repeat_key: bytes | None) -> Reply:
+    """Return the reply to what was applied: by this write or, with an Idempotency-Key, by the first one.
+
+    Raises: ProblemError: a condition did not hold, or the key belongs to another command.
+    """
+    result = outcome.result
+    if isinstance(result, Applied):
+        body = b'{"log_id":{"term":%d,"node_id":%d,"index":%d},"revision":%d%s}' % (
+            result.term,
+            result.node_id,
+            result.revision,
+            result.revision,
+            b',"duplicate":true' if result.duplicate else b"",
+        )
+        return Reply(200, body)
+    if isinstance(result, ConditionFailed):
+        raise _condition_failed(result)
+    assert isinstance(result, BadCommand), f"the state machine returned {type(result).__name__}"
+    # What is encoded here is well formed, so this is about the key.
+    raise ProblemError("internal" if repeat_key is None else "idempotency_key_reused", result.detail)
+
+
+def write_timed_out(timeout_s: float) -> ProblemError:
+    return ProblemError(
+        RefusalCode.OUTCOME_UNKNOWN.value,
+        f"not committed within {timeout_s:g} s; it may yet be",
+        hint="read the key, or repeat with the same Idempotency-Key",
+    )
+
+
+def found_reply(found: tuple[bytes, int] | None, if_none_match: bytes | None) -> Reply:
+    """Return the reply to a read.
+
+    Raises: ProblemError: there is no such key.
+    """
+    if found is None:
+        raise ProblemError("key_not_found", "there is no such key")
+    value, revision = found
+    etag = b'"%d"' % revision
+    headers = ((b"etag", etag),)
+    if if_none_match == etag:
+        return Reply(304, headers=headers)
+    return Reply(200, value, OCTETS.encode(), headers)
+
+
+def check_has_data(node: NodeControl) -> None:
+    """Even a stale read must not tell that everything is gone when the node merely has not got it yet.
+
+    Raises: ProblemError.
+    """
+    metrics = picture(node)
+    if metrics.recovery is not None:
+        refusal = Refusal(RefusalCode.RECOVERING, f"the node is recovering until its log holds {metrics.recovery.until}")
+        raise unreadable(refusal)
+    if node.birth is not BirthState.STARTED:
+        raise unreadable(Refusal(RefusalCode.BLANK, "the node belongs to no cluster yet"))
+
+
+def unreadable(refusal: Refusal) -> ProblemError:
     """A node that has no data yet cannot serve a read: that passes, so it is a 503 (contract section 2), not a conflict."""
     problem = refusal_problem(refusal)
     if refusal.code in {RefusalCode.RECOVERING, RefusalCode.BLANK}:

@@ -16,15 +16,14 @@ import uvicorn
 
 from raft_engine.errors import TransportError
 from raft_engine.management.app import ManagementApp
-from raft_engine.management.connection import Connection, sweep
+from raft_engine.management.connection import KEEP_ALIVE_S, Connection, sweep
 from raft_engine.management.control import NodeControl
+from raft_engine.management.fast_lane import FastLane
 from raft_engine.transport.acceptor import Acceptor
 
 GRACE_S = 2
 """Requests under way have this long to finish when the endpoint stops; then they are answered 503."""
 LAST_WORD_S = 1
-KEEP_ALIVE_S = 75
-"""nginx's default: an operator's tool that looks every minute keeps its connection."""
 
 
 class ManagementServer:
@@ -46,7 +45,8 @@ class ManagementServer:
                 server_header=False,
                 timeout_keep_alive=KEEP_ALIVE_S,
                 timeout_graceful_shutdown=GRACE_S,
-            )
+            ),
+            self.app,
         )
         self._acceptor = Acceptor(self._server.make_connection)
         self._serving: asyncio.Task[None] | None = None
@@ -92,9 +92,11 @@ class ManagementServer:
 class _Server(uvicorn.Server):
     """uvicorn, except that the node keeps the signals and is told when the server listens."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, app: ManagementApp) -> None:
         super().__init__(config)
         self.ready = asyncio.Event()
+        self._app = app
+        self._lane: FastLane | None = None
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -103,14 +105,17 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Nothing to listen on here: connections come from an `Acceptor`."""
         await super().startup(sockets)
+        now = asyncio.get_running_loop().time
+        self._lane = FastLane(self._app.context, lambda: self.server_state.default_headers, now)
         self.ready.set()
 
     def make_connection(self) -> asyncio.Protocol:
-        return Connection(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+        state = self.lifespan.state
+        return Connection(self._lane, config=self.config, server_state=self.server_state, app_state=state)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await super().shutdown(sockets)
         if self.server_state.tasks:  # cancelled: each still says so to its client
             await asyncio.wait(self.server_state.tasks, timeout=LAST_WORD_S)
         for connection in list(self.server_state.connections):
-            cast("Connection", connection).transport.close()
+            cast("Connection", connection).give_up()
