@@ -83,7 +83,11 @@ class Connection(HttpToolsProtocol):
         return self._parsing or (self.cycle is not None and not self.cycle.response_complete)
 
     def _take(self, lane: FastLane, data: bytes) -> None:
-        """Begin every plain request in `data`; the first other one goes to the parser, with all that follows."""
+        """Begin every plain request in `data`; the first other one goes to the parser, with all that follows.
+
+        Writes that follow on writes are under way together, and reads that follow on reads: their order is kept by the log, or
+        does not matter (RFC 9112 9.3.2).
+        """
         self._partial = b""
         at, end = 0, len(data)
         while at < end:
@@ -93,7 +97,7 @@ class Connection(HttpToolsProtocol):
                 if not self._slots and self.begun == _IDLE:
                     self.begun = self.loop.time()
                 return
-            if request is None:
+            if request is None or (self._slots and self._slots[-1].method != request.method):
                 if self._slots:
                     self._held = bytearray(data[at:])
                     self.flow.pause_reading()

@@ -34,7 +34,7 @@ from raft_engine.errors import StorageError
 from raft_engine.runtime.apply_worker import ApplyWorker
 from raft_engine.runtime.entry_cache import EntryCache
 from raft_engine.runtime.io_threads import IoThreads
-from raft_engine.runtime.log_worker import LogWorker
+from raft_engine.runtime.log_worker import LogCommand, LogWorker
 from raft_engine.runtime.peer_sender import PeerSender
 from raft_engine.runtime.tickets import Tickets
 from raft_engine.storage.interface import LogStorage, SnapshotStorage
@@ -73,6 +73,7 @@ class Dispatcher:
         self._threads = threads
         self._post = post
         self._senders: dict[PeerId, PeerSender] = {}
+        self._to_log: list[LogCommand] = []
 
     def dispatch(self, commands: Iterable[Command]) -> None:
         for command in commands:
@@ -82,7 +83,7 @@ class Dispatcher:
         match command:
             case AppendEntries():
                 self._cache.append(command.io_id, command.entries)
-                self._log_worker.put(command)
+                self._to_log.append(command)
             case ReplicateEntries():
                 self._sender(command.target).replicate(command)
             case SendMessage():
@@ -94,16 +95,16 @@ class Dispatcher:
             case Respond():
                 self._tickets.answer(command.ticket, command.outcome)
             case SaveHardState():
-                self._log_worker.put(command)
+                self._to_log.append(command)
             case TruncateLog():
                 self._cache.truncate(command.after)
-                self._log_worker.put(command)
+                self._to_log.append(command)
             case PurgeLog():
                 self._cache.purge(command.upto)
-                self._log_worker.put(command)
+                self._to_log.append(command)
             case ResetLog():
                 self._cache.reset(command.upto)
-                self._log_worker.put(command)
+                self._to_log.append(command)
             case SendSnapshotChunk():
                 self._send_snapshot_chunk(command)
             case SetPeers():
@@ -113,6 +114,13 @@ class Dispatcher:
                 _report(command)
             case _:
                 assert_never(command)
+
+    def flush(self) -> None:
+        """Begin what was dispatched. The network first: a message that leaves now travels while the own disk writes."""
+        self._transport.flush()
+        if self._to_log:
+            commands, self._to_log = self._to_log, []
+            self._log_worker.put(commands)
 
     # -- what happened, as far as it concerns the hands ----------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from raft_engine.core.commands import AppendEntries, PurgeLog, ResetLog, SaveHardState, TruncateLog
 from raft_engine.errors import RaftError, StorageFailed
@@ -27,12 +27,13 @@ class LogWorker:
         self._log = log
         self._flushed = flushed
         self._failed = failed
-        self._queue: queue.SimpleQueue[LogCommand | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Sequence[LogCommand] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="raft-log", daemon=True)
         self._thread.start()
 
-    def put(self, command: LogCommand) -> None:
-        self._queue.put(command)
+    def put(self, commands: Sequence[LogCommand]) -> None:
+        """Hand over commands, in order; at least one."""
+        self._queue.put(commands)
 
     def stop(self) -> None:
         """Finish what is queued, then end. Blocks."""
@@ -59,11 +60,11 @@ class LogWorker:
     def _take(self) -> tuple[list[LogCommand], bool]:
         """Return everything that waits, at least one command, and whether there will be more."""
         batch: list[LogCommand] = []
-        command = self._queue.get()
-        while command is not None:
-            batch.append(command)
+        commands = self._queue.get()
+        while commands is not None:
+            batch.extend(commands)
             try:
-                command = self._queue.get_nowait()
+                commands = self._queue.get_nowait()
             except queue.Empty:
                 return batch, True
         return batch, False

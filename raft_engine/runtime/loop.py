@@ -130,6 +130,7 @@ class EngineLoop:
         """Let the engine begin."""
         try:
             self._dispatcher.dispatch(self._engine.start(now_ms()))
+            self._dispatcher.flush()
         except Exception as error:  # noqa: BLE001 (reported as the engine's end)
             self.fail(error)
             return
@@ -198,6 +199,7 @@ class EngineLoop:
             while (self._events or self._writes) and rounds < ROUNDS_PER_DRAIN:
                 self._handle_waiting(now)
                 rounds += 1
+            self._dispatcher.flush()
         except Exception as error:  # noqa: BLE001 (reported as the engine's end)
             self.fail(error)
             return
@@ -225,6 +227,7 @@ class EngineLoop:
             return
         try:
             self._dispatcher.dispatch(self._engine.handle(ShutdownRequested(reason), now_ms()))
+            self._dispatcher.flush()
         except Exception as error:  # noqa: BLE001 (reported as the engine's end)
             self.fail(error)
             return

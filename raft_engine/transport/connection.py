@@ -72,7 +72,7 @@ class Connection(asyncio.Protocol):
             self.abort("queue full: it does not read what is sent")
             return False
         if not self._outgoing:
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self.flush)
         self._outgoing += pieces
         self._outgoing_bytes += sum(map(len, pieces))
         return True
@@ -81,14 +81,15 @@ class Connection(asyncio.Protocol):
         """Return how much waits here and in the transport; what the kernel holds is not counted."""
         return self._outgoing_bytes + (self._transport.get_write_buffer_size() if self._transport else 0)
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Let what is queued leave now."""
         pieces, self._outgoing, self._outgoing_bytes = self._outgoing, [], 0
         if self.is_open and self._transport and pieces:
-            self._transport.writelines(pieces)
+            self._transport.write(b"".join(pieces))
 
     def finish(self) -> None:
         """Send what is queued, then close."""
-        self._flush()
+        self.flush()
         self.is_open = False
         if self._transport:
             self._transport.close()

@@ -50,5 +50,8 @@ class Transport(Protocol):
     def send_append(self, target: PeerId, request: AppendRequest, entries: Sequence[Entry]) -> None:
         """Send `request` with `entries`, whose records go out as they are."""
 
+    def flush(self) -> None:
+        """Let what was sent leave now; it would leave in the event loop's next turn anyway."""
+
     async def close(self) -> None:
         """Stop listening and drop all connections."""

@@ -141,6 +141,9 @@ class LocalTransport:
         """Send `request` with `entries`."""
         self.send(target, msgspec.structs.replace(request, entries=tuple(entries)))
 
+    def flush(self) -> None:
+        """Nothing waits here."""
+
     def deliver(self, sender: PeerId, message: Message) -> None:
         if self._reporter:
             self._reporter.message_received(sender, message)

@@ -64,6 +64,7 @@ class TcpTransport:
         self._listener: Listener | None = None
         self._links: dict[PeerId, tuple[Link, asyncio.Task[None]]] = {}
         self._ending: set[asyncio.Task[None]] = set()
+        self._unsent: set[Connection] = set()
 
     @property
     def misaddressed_count(self) -> int:
@@ -131,8 +132,16 @@ class TcpTransport:
         return self._listener.way_back(target) if self._listener else None
 
     def _queue(self, connection: Connection, pieces: list[bytes]) -> None:
-        if not connection.send(pieces):
+        if connection.send(pieces):
+            self._unsent.add(connection)
+        else:
             self.dropped_count += 1
+
+    def flush(self) -> None:
+        """Let what was sent leave now."""
+        unsent, self._unsent = self._unsent, set()
+        for connection in unsent:
+            connection.flush()
 
     def _drop(self, target: PeerId, error: TransportError) -> None:
         self.dropped_count += 1

@@ -81,10 +81,10 @@ def run(log: RecordingLog, first, *rest) -> Heard:
     """Hand over `first`; once its sync is under way, all the rest at once; let it finish."""
     heard = Heard()
     worker = LogWorker(log, heard.flushed.append, heard.failed.append)
-    worker.put(first)
+    worker.put([first])
     assert log.syncing.wait(10)
     for command in rest:
-        worker.put(command)
+        worker.put([command])
     log.gate.set()
     worker.stop()
     return heard
