@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from typing import Final, Literal
 
 import msgspec
 
@@ -20,6 +21,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Paper 9.3. Also the lease: for this long after hearing from a leader a node grants nobody."""
     election_timeout_max_ms: int = 300
     heartbeat_interval_ms: int = 50
+    heartbeat_min_interval_ms: int = 0
+    """The timer spares a target that answered anything within this time. 0: it spares nobody."""
     enable_pre_vote: bool = True
     """Timer elections ask first whether they could win (dissertation 9.6)."""
     max_payload_entries: int = 300
@@ -30,18 +33,26 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Append requests on their way to one target."""
     max_append_entries: int = 4096
     """Client writes taken into the log in one batch."""
+    api_batch_linger_ms: float = 0
+    """How long a write may wait for others to share its batch. 0: it waits for nobody but those that are there."""
     replication_lag_threshold: int = 5000
     snapshot_logs_since_last: int = 5000
     """0: never by itself."""
     snapshot_max_chunk_size_bytes: int = 1024 * 1024
     install_snapshot_timeout_ms: int = 2000
     """Without an answer for a chunk in this time the transfer starts over from where the receiver is."""
+    snapshot_send_bytes_per_s: int = 0
+    """Bytes of snapshots sent to one target in a second, on average. 0: as fast as it takes them."""
     max_in_snapshot_log_to_keep: int = 1000
     purge_batch_size: int = 1
     api_channel_size: int = 65536
     """Requests waiting in the inbox; more are refused as overloaded."""
+    state_machine_channel_size: int = 65536
+    """Entries asked to be applied and not applied yet; the rest waits in the log, and a leader's writers with it."""
     max_uncommitted_bytes: int = 64 * 1024 * 1024
-    """Bytes of entries appended but not committed on a leader; more are refused as overloaded."""
+    """Bytes of writes that wait to be appended, and of entries appended but not committed; more are refused as overloaded."""
+    removed_leader_step_down_ms: int = 0
+    """How long a leader that is no voter any more serves on once that is committed, before it hands over. -1: for good."""
     reconnect_backoff_min_ms: int = 20
     reconnect_backoff_max_ms: int = 1000
     enable_tick: bool = True
@@ -49,14 +60,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     enable_elect: bool = True
     allow_log_reversion: bool = False
     """Every revert is allowed, always. For tests: it gives up what the permission protects."""
+    on_unexpected_revert: Literal["fence", "panic"] = "fence"
+    """A target lost what it acknowledged and nobody allowed that: it counts for nothing, or this leader ends (openraft)."""
 
     def __post_init__(self) -> None:
-        for name in _POSITIVE:
-            if getattr(self, name) < 1:
-                raise ConfigError(f"raft.{name} is {getattr(self, name)}; it must be at least 1")
-        for name in _NOT_NEGATIVE:
-            if getattr(self, name) < 0:
-                raise ConfigError(f"raft.{name} is {getattr(self, name)}; it must not be negative")
+        for name, least in _LEAST.items():
+            if getattr(self, name) < least:
+                raise ConfigError(f"raft.{name} is {getattr(self, name)}; it must be at least {least}")
         if self.election_timeout_min_ms >= self.election_timeout_max_ms:
             raise ConfigError(
                 f"raft.election_timeout_min_ms ({self.election_timeout_min_ms}) must be below "
@@ -67,8 +77,15 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                 f"raft.heartbeat_interval_ms ({self.heartbeat_interval_ms}) must be below "
                 f"raft.election_timeout_min_ms ({self.election_timeout_min_ms}), or every heartbeat comes too late"
             )
+        if self.heartbeat_min_interval_ms > self.heartbeat_interval_ms:
+            raise ConfigError(
+                f"raft.heartbeat_min_interval_ms ({self.heartbeat_min_interval_ms}) must not be above "
+                f"raft.heartbeat_interval_ms ({self.heartbeat_interval_ms}), or leases run out between heartbeats"
+            )
         if self.reconnect_backoff_min_ms > self.reconnect_backoff_max_ms:
             raise ConfigError("raft.reconnect_backoff_min_ms must not be above raft.reconnect_backoff_max_ms")
+        if self.on_unexpected_revert not in {"fence", "panic"}:
+            raise ConfigError(f"raft.on_unexpected_revert is {self.on_unexpected_revert!r}; it must be 'fence' or 'panic'")
 
     @property
     def tick_interval_ms(self) -> float:
@@ -76,21 +93,48 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return max(1.0, self.heartbeat_interval_ms * 13 / 64)
 
 
-_POSITIVE = (
-    "election_timeout_min_ms",
-    "heartbeat_interval_ms",
-    "max_payload_entries",
-    "max_payload_bytes",
-    "max_inflight_requests",
-    "max_append_entries",
-    "snapshot_max_chunk_size_bytes",
-    "install_snapshot_timeout_ms",
-    "purge_batch_size",
-    "api_channel_size",
-    "max_uncommitted_bytes",
-    "reconnect_backoff_min_ms",
-)
-_NOT_NEGATIVE = ("snapshot_logs_since_last", "max_in_snapshot_log_to_keep", "replication_lag_threshold")
+_LEAST: Final[Mapping[str, int]] = {
+    "election_timeout_min_ms": 1,
+    "heartbeat_interval_ms": 1,
+    "heartbeat_min_interval_ms": 0,
+    "max_payload_entries": 1,
+    "max_payload_bytes": 1,
+    "max_inflight_requests": 1,
+    "max_append_entries": 1,
+    "api_batch_linger_ms": 0,
+    "replication_lag_threshold": 0,
+    "snapshot_logs_since_last": 0,
+    "snapshot_max_chunk_size_bytes": 1,
+    "install_snapshot_timeout_ms": 1,
+    "snapshot_send_bytes_per_s": 0,
+    "max_in_snapshot_log_to_keep": 0,
+    "purge_batch_size": 1,
+    "api_channel_size": 1,
+    "state_machine_channel_size": 1,
+    "max_uncommitted_bytes": 1,
+    "removed_leader_step_down_ms": -1,
+    "reconnect_backoff_min_ms": 1,
+}
+
+OTHER_NAMES: Final[Mapping[str, str]] = {
+    "cluster_name": "it stands at the top of node.toml, as cluster",
+    "election_timeout_min": "durations carry their unit: raft.election_timeout_min_ms",
+    "election_timeout_max": "durations carry their unit: raft.election_timeout_max_ms",
+    "heartbeat_interval": "durations carry their unit: raft.heartbeat_interval_ms",
+    "heartbeat_min_interval": "durations carry their unit: raft.heartbeat_min_interval_ms",
+    "install_snapshot_timeout": "durations carry their unit: raft.install_snapshot_timeout_ms",
+    "send_snapshot_timeout": "each chunk has its own time: raft.install_snapshot_timeout_ms",
+    "snapshot_policy": "raft.snapshot_logs_since_last is the policy; 0 is never",
+    "snapshot_max_chunk_size": "sizes carry their unit: raft.snapshot_max_chunk_size_bytes",
+    "removed_leader_step_down": "durations carry their unit: raft.removed_leader_step_down_ms; -1 is never",
+    "backoff": "raft.reconnect_backoff_min_ms doubles up to raft.reconnect_backoff_max_ms",
+    "api_batch_capacity": "raft.max_append_entries bounds how many writes share a batch",
+    "api_batch_linger": "durations carry their unit: raft.api_batch_linger_ms",
+    "notification_channel_size": "what peers, disk and state machine report is read on the engine's own thread, so nothing gathers",
+    "log_stage_capacity": "writes, syncs and answers are told apart by number, so there are no stages to size",
+    "enable_leader_restore": "a restarted leader stands for election again: what it sent before it was durable may exist elsewhere",
+}
+"""openraft's fields that are called otherwise here, or have no meaning here, and why."""
 
 
 def nearest(key: str, known: list[str]) -> str:
@@ -106,7 +150,8 @@ def config_from_mapping(values: Mapping[str, object]) -> Config:
     """
     for key in values:
         if key not in Config.__struct_fields__:
-            raise ConfigError(f"raft.{key} is not a setting{nearest(key, list(Config.__struct_fields__))}")
+            why = f": {OTHER_NAMES[key]}" if key in OTHER_NAMES else nearest(key, list(Config.__struct_fields__))
+            raise ConfigError(f"raft.{key} is not a setting{why}")
     try:
         return msgspec.convert(dict(values), Config)
     except msgspec.ValidationError as error:

@@ -3,13 +3,29 @@
     RaftError
     ├── Refused                      a request was not carried out, or its result is not known: `.refusal` says why
     │   ├── ForwardToLeader          not the leader (`.leader_id`: whom to ask, None: nobody known)
+    │   │   └── QuorumNotEnough      the leader, but no quorum answers it
     │   ├── NodeNotFound             no such node in the effective membership
+    │   ├── ChangeMembershipError    the members stay as they are
+    │   │   ├── InProgress           another change is not finished (`.committed`, `.membership_log_id`)
+    │   │   ├── EmptyMembership      no voter would be left
+    │   │   ├── LearnerNotFound      a voter must have been a learner first
+    │   │   └── LearnerLagging       it is one, and has not caught up
+    │   ├── TransferLeaderError      leadership stays where it is (`.code` says why)
+    │   │   ├── TransferForwardToLeader   (also a ForwardToLeader)
+    │   │   ├── TransferNodeNotFound      (also a NodeNotFound)
+    │   │   ├── VoteChanged          the target follows somebody else by now
+    │   │   └── LogNotFlushed        the target lacks the last entry
     │   ├── AllowNextRevertError     the revert permission could not be given
     │   │   ├── AllowNextRevertForwardToLeader   (also a ForwardToLeader)
     │   │   └── AllowNextRevertNodeNotFound      (also a NodeNotFound)
+    │   ├── PreconditionFailed       an expectation does not hold; nothing was done
+    │   │   ├── TermMismatch, LeaderMismatch
+    │   │   └── LastLogIdMismatch, MembershipLogIdMismatch
     │   ├── OutcomeUnknown           accepted, then overtaken or not committed in time: it may yet happen
-    │   └── Overloaded               the inbox is full; nothing was accepted
-    ├── InitializeError              the cluster cannot be initialised like this
+    │   └── Overloaded               too much is waiting; nothing was accepted
+    ├── InitializeError              the cluster cannot be initialised like this (`.code`)
+    │   ├── NotAllowed               a member belongs to a started cluster
+    │   └── NotInMembers             this node is not among the members
     ├── ConfigError                  a setting is unknown, of the wrong type or contradicts another
     ├── WaitTimeout                  a predicate did not come true in time
     ├── Fatal                        the engine is gone
@@ -21,7 +37,8 @@
     │   ├── WrongDirectory           it belongs to another cluster or node, or has the wrong owner or mode
     │   ├── NewerFormat              written by a later version
     │   └── Damaged                  what was durable is missing or altered: a promise may be lost
-    └── TransportError               a peer cannot be reached or is not who it should be
+    ├── TransportError               a peer cannot be reached or is not who it should be
+    └── SnapshotDeferred             raised by a state machine that wants its snapshot taken later
 
 A message says what, where, and what to do next. HTTP status and exit code are derived from these in one table each.
 Source: openraft `errors/`.
@@ -61,6 +78,66 @@ class NodeNotFound(Refused):
     """The effective membership has no such node."""
 
 
+class QuorumNotEnough(ForwardToLeader):
+    """This node leads, but no quorum answers it: nobody can be sent anywhere. `cluster` and `got` for a read that waited."""
+
+    @property
+    def cluster(self) -> object:
+        return self.refusal.extra.get("cluster")
+
+    @property
+    def got(self) -> object:
+        return self.refusal.extra.get("got")
+
+
+class ChangeMembershipError(Refused):
+    """The members stay as they are."""
+
+
+class InProgress(ChangeMembershipError):
+    """Another change is not finished, or the leader's first entry is not committed yet."""
+
+    @property
+    def committed(self) -> object:
+        return self.refusal.extra.get("committed")
+
+    @property
+    def membership_log_id(self) -> object:
+        return self.refusal.extra.get("membership_log_id")
+
+
+class EmptyMembership(ChangeMembershipError):
+    """No voter would be left."""
+
+
+class LearnerNotFound(ChangeMembershipError):
+    """A node that shall vote is not even a learner."""
+
+
+class LearnerLagging(ChangeMembershipError):
+    """A learner that shall vote has not caught up; with its vote the cluster could stand still."""
+
+
+class TransferLeaderError(Refused):
+    """Leadership stays where it is; `code` says why."""
+
+
+class TransferForwardToLeader(TransferLeaderError, ForwardToLeader):
+    """Only the leader can hand it over."""
+
+
+class TransferNodeNotFound(TransferLeaderError, NodeNotFound):
+    """The target is neither voter nor learner."""
+
+
+class VoteChanged(TransferLeaderError):
+    """The target no longer follows this leader."""
+
+
+class LogNotFlushed(TransferLeaderError):
+    """The target does not hold the leader's last entry durably."""
+
+
 class AllowNextRevertError(Refused):
     """The permission was not given."""
 
@@ -71,6 +148,26 @@ class AllowNextRevertForwardToLeader(AllowNextRevertError, ForwardToLeader):
 
 class AllowNextRevertNodeNotFound(AllowNextRevertError, NodeNotFound):
     """The target is neither voter nor learner."""
+
+
+class PreconditionFailed(Refused):
+    """The world is not as the caller believed; nothing was done."""
+
+
+class TermMismatch(PreconditionFailed):
+    """Another term."""
+
+
+class LeaderMismatch(PreconditionFailed):
+    """Another leader."""
+
+
+class LastLogIdMismatch(PreconditionFailed):
+    """The log ends with another entry."""
+
+
+class MembershipLogIdMismatch(PreconditionFailed):
+    """The members were changed by another entry."""
 
 
 class OutcomeUnknown(Refused):
@@ -84,11 +181,19 @@ class Overloaded(Refused):
 _BY_CODE: dict[RefusalCode, type[Refused]] = {
     RefusalCode.NOT_LEADER: ForwardToLeader,
     RefusalCode.NO_LEADER: ForwardToLeader,
-    RefusalCode.NO_QUORUM: ForwardToLeader,
+    RefusalCode.NO_QUORUM: QuorumNotEnough,
     RefusalCode.NODE_NOT_FOUND: NodeNotFound,
+    RefusalCode.EMPTY_MEMBERSHIP: EmptyMembership,
+    RefusalCode.LEARNER_NOT_FOUND: LearnerNotFound,
     RefusalCode.OUTCOME_UNKNOWN: OutcomeUnknown,
     RefusalCode.TIMED_OUT: OutcomeUnknown,
     RefusalCode.OVERLOADED: Overloaded,
+}
+_BY_EXPECTATION: dict[object, type[Refused]] = {
+    "term": TermMismatch,
+    "leader": LeaderMismatch,
+    "last_log_id": LastLogIdMismatch,
+    "membership_log_id": MembershipLogIdMismatch,
 }
 
 
@@ -96,7 +201,38 @@ def refused(refusal: Refusal) -> RaftError:
     """Return the exception for a refusal."""
     if refusal.code is RefusalCode.SHUTTING_DOWN:
         return Stopped(refusal.detail)
+    if refusal.code is RefusalCode.PRECONDITION_FAILED:
+        return _BY_EXPECTATION.get(refusal.extra.get("expectation"), PreconditionFailed)(refusal)
     return _BY_CODE.get(refusal.code, Refused)(refusal)
+
+
+def change_refused(refusal: Refusal) -> RaftError:
+    """Return the exception for a refused change of members."""
+    if refusal.code is RefusalCode.CHANGE_IN_PROGRESS:
+        return InProgress(refusal)
+    return LearnerLagging(refusal) if refusal.code is RefusalCode.TARGET_LAGGING else refused(refusal)
+
+
+def read_refused(refusal: Refusal) -> RaftError:
+    """Return the exception for a refused read: one that nobody confirmed in time did nothing, and that is known."""
+    unconfirmed = refusal.code is RefusalCode.TIMED_OUT and "got" in refusal.extra
+    return QuorumNotEnough(refusal) if unconfirmed else refused(refusal)
+
+
+def transfer_refused(refusal: Refusal) -> RaftError:
+    """Return the exception for a refused `transfer_leader`."""
+    match refusal.code:
+        case RefusalCode.NOT_LEADER | RefusalCode.NO_LEADER:
+            return TransferForwardToLeader(refusal)
+        case RefusalCode.NODE_NOT_FOUND:
+            return TransferNodeNotFound(refusal)
+        case RefusalCode.TARGET_REFUSED:
+            reasons: dict[object, type[Refused]] = {"vote": VoteChanged, "log": LogNotFlushed}
+            return reasons.get(refusal.extra.get("reason"), TransferLeaderError)(refusal)
+        case RefusalCode.PRECONDITION_FAILED | RefusalCode.OVERLOADED | RefusalCode.SHUTTING_DOWN | RefusalCode.TIMED_OUT:
+            return refused(refusal)
+        case _:
+            return TransferLeaderError(refusal)
 
 
 def revert_refused(refusal: Refusal) -> RaftError:
@@ -121,8 +257,26 @@ class InitializeError(RaftError):
         self.hint = hint
 
 
+class NotAllowed(InitializeError):
+    """A member belongs to a started cluster."""
+
+    def __init__(self, detail: str, hint: str = "") -> None:
+        super().__init__("already_initialized", detail, hint)
+
+
+class NotInMembers(InitializeError):
+    """This node is not among the members."""
+
+    def __init__(self, detail: str, hint: str = "") -> None:
+        super().__init__("not_in_members", detail, hint)
+
+
 class ConfigError(RaftError):
     """A setting cannot be used; the message names the key."""
+
+
+class SnapshotDeferred(RaftError):
+    """A state machine's answer to `snapshot`: not now. The policy asks again when as much again was applied."""
 
 
 class WaitTimeout(RaftError):

@@ -76,6 +76,7 @@ class RuntimeConfig(msgspec.Struct, frozen=True):
     enable_tick: bool = True
     enable_heartbeat: bool = True
     enable_elect: bool = True
+    enable_pre_vote: bool = True
 
 
 class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):

@@ -28,8 +28,8 @@ def commit_upto(state: RaftState, index: int, out: Outbox) -> bool:
 
 
 def apply_ready(state: RaftState, out: Outbox) -> None:
-    """Ask for what is agreed and durable to be applied."""
-    upto = min(state.committed, state.flushed)
+    """Ask for what is agreed and durable to be applied, as much as the state machine has room for."""
+    upto = min(state.committed, state.flushed, state.applied.index + state.config.state_machine_channel_size)
     if upto > state.apply_submitted and state.installing is None:
         out.push(Apply(LogIndex(state.apply_submitted), state.log.at(upto)))
         state.apply_submitted = upto
@@ -40,6 +40,8 @@ def on_applied(state: RaftState, upto: LogId, results: list[object], out: Outbox
     if upto.index <= state.applied.index:
         return  # applied before a snapshot replaced the state machine
     state.applied = upto
+    if state.apply_submitted < state.committed:
+        apply_ready(state, out)
     writes = state.writes
     if writes and writes[0][0] <= upto.index:
         first = upto.index - len(results) + 1

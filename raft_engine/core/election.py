@@ -91,7 +91,7 @@ def on_time(state: RaftState, now: Millis, out: Outbox) -> None:
         drop_candidacy(state, RefusalCode.ELECTION_LOST, "the round ended without a majority", out)
     state.election_deadline = now + state.election_timeout()
     if state.flags.enable_elect and why_not_campaign(state) is None:
-        campaign(state, now, out, pre_vote=state.config.enable_pre_vote and state.membership.voters() != {state.me})
+        campaign(state, now, out, pre_vote=state.flags.enable_pre_vote and state.membership.voters() != {state.me})
 
 
 def on_leader_lost(state: RaftState, peer: PeerId, now: Millis) -> None:

@@ -60,6 +60,7 @@ from raft_engine.core.events import (
     SnapshotSendFailed,
     Ticked,
     TransferLeaderRequested,
+    WriteRequested,
 )
 from raft_engine.core.outbox import Outbox
 from raft_engine.core.state import (
@@ -98,6 +99,7 @@ Request = (
     | AllowNextRevertRequested
     | BarrierRequested
     | MembershipChangeRequested
+    | WriteRequested
 )
 
 
@@ -173,7 +175,7 @@ class Engine:
             heartbeating.answer(state, out)
             leadership_transfer.on_time(state, now, out)
         elif isinstance(event, PeerReplaced):
-            replication.on_peer_replaced(state, event, out)
+            replication.on_peer_replaced(state, event, now, out)
             membership_change.on_progress(state, now, out)
             purging.resume(state, out)
         elif isinstance(event, SnapshotBuilt):
@@ -221,6 +223,8 @@ class Engine:
             barrier.expire(state, now, out)
         elif isinstance(event, MembershipChangeRequested):
             membership_change.on_change_requested(state, event, now, out)
+        elif isinstance(event, WriteRequested):
+            replication.on_write_requested(state, event, now, out)
         else:
             assert_never(event)
 

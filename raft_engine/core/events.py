@@ -117,6 +117,14 @@ class ClientWritesRequested(msgspec.Struct, frozen=True):
     writes: list[ClientWrite]
 
 
+class WriteRequested(msgspec.Struct, frozen=True):
+    """One write that is appended only if the leader is as expected. `data` None: a blank entry."""
+
+    ticket: Ticket
+    data: bytes | None
+    expect: Expectation = NOTHING_EXPECTED
+
+
 class ReadRequested(msgspec.Struct, frozen=True):
     """`lease`: the leader's lease is enough. Otherwise a round of heartbeats confirms the leader (read index)."""
 
@@ -182,9 +190,11 @@ class BarrierRequested(msgspec.Struct, frozen=True):
 
 
 class MembershipChangeRequested(msgspec.Struct, frozen=True):
-    """Other members. `voters` None: the voters stay; else the wanted set (each a learner or voter, or in `add_learners`).
+    """Other members, all of this in one change: learners are added, addresses set, voters changed, members removed.
 
-    `retain`: voters that go become learners. `blocking`: answer when added learners have caught up.
+    `voters`: the wanted set, None: as they are; then `add_voters` and `remove_voters` relative to it, which two operators may
+    ask for at once. A new voter is a learner, or among `add_learners`. `retain`: voters that go become learners.
+    `remove_members`: whatever they are. `blocking`: answer when added learners have caught up.
     """
 
     ticket: Ticket
@@ -194,6 +204,10 @@ class MembershipChangeRequested(msgspec.Struct, frozen=True):
     add_learners: dict[PeerId, NodeAddress] = msgspec.field(default_factory=dict)
     remove_learners: frozenset[NodeId] = frozenset()
     blocking: bool = True
+    add_voters: frozenset[NodeId] = frozenset()
+    remove_voters: frozenset[NodeId] = frozenset()
+    remove_members: frozenset[NodeId] = frozenset()
+    set_addresses: dict[NodeId, NodeAddress] = msgspec.field(default_factory=dict)
     expect: Expectation = NOTHING_EXPECTED
 
 
@@ -220,6 +234,7 @@ Event = (
     | SnapshotInstalled
     | SnapshotSendFailed
     | ClientWritesRequested
+    | WriteRequested
     | ReadRequested
     | ElectRequested
     | HeartbeatRequested

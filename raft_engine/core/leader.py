@@ -85,6 +85,8 @@ class LeaderState:
     barriers: list[PendingBarrier] = field(default_factory=list)
     changes: list[PendingChange] = field(default_factory=list)
     transfer: Transfer | None = None
+    removed_at: Millis | None = None
+    """When this leader was first seen to be no voter of a committed configuration."""
     held_writes: list[ClientWrite] = field(default_factory=list)
     uncommitted: deque[tuple[int, int]] = field(default_factory=deque)
     """(last index, bytes) of each appended batch that is not committed."""

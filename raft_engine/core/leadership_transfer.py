@@ -89,9 +89,8 @@ def on_transfer_response(state: RaftState, sender: PeerId, response: TransferRes
     """The target campaigns, or says why it cannot."""
     transfer = state.leader.transfer if state.leader is not None else None
     if transfer is not None and transfer.to == sender and not response.accepted and response.vote.term == state.term:
-        _give_up(
-            state, RefusalCode.TARGET_REFUSED, f"node {sender.node_id} refused to campaign: {response.reason}", now, out
-        )
+        detail = f"node {sender.node_id} refused to campaign: {response.reason}"
+        _give_up(state, RefusalCode.TARGET_REFUSED, detail, now, out, extra={"reason": response.reason})
 
 
 def on_time(state: RaftState, now: Millis, out: Outbox) -> None:
@@ -110,14 +109,22 @@ def on_time(state: RaftState, now: Millis, out: Outbox) -> None:
     expire_waiter(state, now, out)
 
 
-def _give_up(state: RaftState, code: RefusalCode, why: str, now: Millis, out: Outbox) -> None:
+def _give_up(
+    state: RaftState,
+    code: RefusalCode,
+    why: str,
+    now: Millis,
+    out: Outbox,
+    *,
+    extra: dict[str, object] | None = None,
+) -> None:
     leader = state.leader
     assert leader is not None
     leader.transfer = None
     out.report("transfer_failed", why, warning=True)
     waiter, state.transfer_waiter = state.transfer_waiter, None
     if waiter is not None:
-        out.respond(waiter.ticket, Refusal(code, why, state.me.node_id))
+        out.respond(waiter.ticket, Refusal(code, why, state.me.node_id, extra=extra or {}))
     held, leader.held_writes = leader.held_writes, []
     if held:
         on_writes_requested(state, held, now, out)

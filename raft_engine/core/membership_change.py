@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from raft_engine.core.commands import SendMessage
 from raft_engine.core.events import MembershipChangeRequested
-from raft_engine.core.leader import LeaderState, PendingChange
+from raft_engine.core.leader import LeaderState, PendingChange, Transfer
 from raft_engine.core.outbox import Outbox
 from raft_engine.core.progress import Mode, Progress
 from raft_engine.core.replication import append_as_leader, has_quorum_contact, quorum_silence
@@ -74,7 +74,9 @@ def _why_not(state: RaftState, leader: LeaderState, now: Millis) -> Refusal | No
         return Refusal(RefusalCode.CHANGE_IN_PROGRESS, detail, me, hint="try again in a moment")
     if state.membership.is_joint or state.effective.log_id.index > state.committed:
         detail = f"the change to {state.membership} ({state.effective.log_id}) is not finished"
-        return Refusal(RefusalCode.CHANGE_IN_PROGRESS, detail, me, hint="wait until it is committed")
+        committed = state.committed_membership().log_id
+        extra: dict[str, object] = {"committed": committed, "membership_log_id": state.effective.log_id}
+        return Refusal(RefusalCode.CHANGE_IN_PROGRESS, detail, me, hint="wait until it is committed", extra=extra)
     if not has_quorum_contact(state, leader, now):
         return Refusal(
             RefusalCode.NO_QUORUM, f"no quorum answered node {me} for {quorum_silence(state, leader, now):.0f} ms"
@@ -90,32 +92,43 @@ def _plan(state: RaftState, leader: LeaderState, event: MembershipChangeRequeste
         nodes[peer.node_id] = address
         if not now.is_voter(peer):
             learners[peer.node_id] = peer.incarnation
-    voters = dict(now.configs[-1])
-    if event.voters is not None:
-        wanted = _voter_set(state, leader, event.voters, learners)
-        if isinstance(wanted, Refusal):
-            return wanted
-        for removed in voters.keys() - wanted.keys():
-            if event.retain:
-                learners[removed] = voters[removed]
-        voters = wanted
-    for node_id in event.remove_learners:
-        if node_id not in learners:
-            return _not_found(state, node_id, "a learner")
-        del learners[node_id]
-    learners = {node_id: life for node_id, life in learners.items() if voters.get(node_id) != life}
-    configs = (voters,) if voters == now.configs[-1] else (now.configs[-1], voters)
-    return _membership(configs, learners, nodes)
+    before = now.configs[-1]
+    unknown = _unknown(state, event, learners)
+    if unknown is not None:
+        return unknown
+    voters = _voter_set(state, leader, event, learners)
+    if isinstance(voters, Refusal):
+        return voters
+    if event.retain:
+        learners |= {removed: before[removed] for removed in before.keys() - voters.keys()}
+    gone = event.remove_learners | event.remove_members
+    learners = {who: life for who, life in learners.items() if voters.get(who) != life and who not in gone}
+    return _membership((voters,) if voters == before else (before, voters), learners, nodes | event.set_addresses)
 
 
-def _voter_set(state: RaftState, leader: LeaderState, wanted: frozenset[NodeId], learners: VoterSet) -> VoterSet | Refusal:
-    """Return the wanted voters with their lives: a learner's life where the node is one, else the present voter's."""
+def _unknown(state: RaftState, event: MembershipChangeRequested, learners: VoterSet) -> Refusal | None:
+    """Return the refusal of a change that names somebody who is not there."""
+    members = learners.keys() | state.membership.configs[-1].keys()
+    strangers = (event.remove_voters | event.remove_members | event.set_addresses.keys()) - members
+    if strangers:
+        return _not_found(state, min(strangers), "a member")
+    no_learners = event.remove_learners - learners.keys()
+    return _not_found(state, min(no_learners), "a learner") if no_learners else None
+
+
+def _voter_set(
+    state: RaftState, leader: LeaderState, event: MembershipChangeRequested, learners: VoterSet
+) -> VoterSet | Refusal:
+    """Return the wanted voters with their lives: who is named gets a learner's life where there is one, else the voter's."""
+    voters = state.membership.configs[-1]
+    named = (event.voters or frozenset()) | event.add_voters
+    wanted = (voters.keys() if event.voters is None else event.voters) | event.add_voters
+    wanted = wanted - event.remove_voters - event.remove_members
     if not wanted:
         return Refusal(RefusalCode.EMPTY_MEMBERSHIP, "a cluster needs at least one voter", state.me.node_id)
-    voters = state.membership.configs[-1]
     result: VoterSet = {}
     for node_id in sorted(wanted):
-        life = learners.get(node_id) or voters.get(node_id)
+        life = (learners.get(node_id) if node_id in named else None) or voters.get(node_id)
         if life is None:
             refusal = _not_found(state, node_id, "a learner or voter")
             return Refusal(RefusalCode.LEARNER_NOT_FOUND, refusal.detail, refusal.leader, hint="add it as a learner first")
@@ -171,12 +184,10 @@ def on_progress(state: RaftState, now: Millis, out: Outbox) -> None:
         return
     if leader.changes:
         _answer(state, leader, out)
-    if handed_over:
-        return
-    if state.is_voter:
-        _let_in(state, leader, now, out)
-    else:
+    if not state.is_voter:
         _leave(state, leader, now, out)
+    elif not handed_over:
+        _let_in(state, leader, now, out)
 
 
 def _answer(state: RaftState, leader: LeaderState, out: Outbox) -> None:
@@ -233,17 +244,29 @@ def _effective(state: RaftState) -> dict[str, object]:
 
 
 def _leave(state: RaftState, leader: LeaderState, now: Millis, out: Outbox) -> None:
-    """This leader is no voter any more, and that is committed: the best voter is asked to take over."""
-    ready = [
-        progress
-        for progress in leader.progress.values()
-        if state.membership.is_voter(progress.peer) and progress.matching == state.log.last.index
-    ]
-    if not ready:
-        return  # tried again with the next answer
-    best = min(ready, key=lambda progress: progress.peer)
-    out.push(SendMessage(best.peer, TransferRequest(leader.vote, state.log.last)))
-    step_down(state, f"node {state.me.node_id} was removed; node {best.peer.node_id} is asked to lead", now, out)
+    """This leader is no voter any more, and that is committed: the most up-to-date voter is asked to take over.
+
+    Writes are held while that one catches up, as in any transfer: under a steady load nobody ever would. What does not come
+    about is tried again with the next answer.
+    """
+    if leader.removed_at is None:
+        leader.removed_at = now
+    wait_ms = state.config.removed_leader_step_down_ms
+    if wait_ms < 0 or now < leader.removed_at + wait_ms:
+        return
+    transfer = leader.transfer
+    if transfer is None:
+        voters = [item for item in leader.progress.values() if state.membership.is_voter(item.peer) and item.counts]
+        best = max(voters, key=lambda item: (item.connected, item.matching, -item.peer.node_id), default=None)
+        if best is None or not (best.connected or best.matching == state.log.last.index):
+            return
+        leader.transfer = transfer = Transfer(best.peer, now + state.config.election_timeout_max_ms)
+        if best.matching == state.log.last.index:
+            transfer.requested = True
+            out.push(SendMessage(best.peer, TransferRequest(leader.vote, state.log.last)))
+    if transfer.requested:
+        to = transfer.to.node_id
+        step_down(state, f"node {state.me.node_id} was removed; node {to} is asked to lead", now, out)
 
 
 # -- a node that came back blank -----------------------------------------------------------------------------------------

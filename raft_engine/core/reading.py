@@ -138,4 +138,13 @@ def expire(state: RaftState, now: Millis, out: Outbox) -> None:
     for number in [number for number, read in state.read_waiters.items() if now >= read.deadline]:
         read = state.read_waiters.pop(number)
         detail = f"index {read.index} is not applied yet" if read.index else "no quorum has confirmed the leader"
-        out.respond(read.ticket, Refusal(RefusalCode.TIMED_OUT, f"the read was not served in time: {detail}"))
+        extra = {} if read.index or state.leader is None else _who_confirmed(state, state.leader, number)
+        refusal = Refusal(RefusalCode.TIMED_OUT, f"the read was not served in time: {detail}", state.known_leader, "", extra)
+        out.respond(read.ticket, refusal)
+
+
+def _who_confirmed(state: RaftState, leader: LeaderState, number: int) -> dict[str, object]:
+    """Return the voters and who of them has answered the read's round (openraft `QuorumNotEnough`)."""
+    round_ = next((read.round for read in leader.reads if read.number == number and read.requester is None), None)
+    got = [peer.node_id for peer, item in leader.progress.items() if round_ is not None and item.acked_round >= round_]
+    return {"cluster": state.membership.voter_ids(), "got": sorted([*got, state.me.node_id])}

@@ -17,13 +17,14 @@ from collections.abc import Sequence
 from raft_engine.core.commands import AppendEntries, ReplicateEntries, SendMessage, SendSnapshotChunk
 from raft_engine.core.committing import commit_upto
 from raft_engine.core.configuring import adopt
-from raft_engine.core.events import ClientWrite, PeerConnected, PeerLost, PeerReplaced
+from raft_engine.core.events import ClientWrite, PeerConnected, PeerLost, PeerReplaced, WriteRequested
 from raft_engine.core.leader import LeaderState
 from raft_engine.core.outbox import Outbox
 from raft_engine.core.progress import Mode, Progress
 from raft_engine.core.quorum import highest_agreed
 from raft_engine.core.state import EntriesFlushed, RaftState
 from raft_engine.core.voting import adopt_higher_term
+from raft_engine.errors import Panicked
 from raft_engine.types.entry import EntryKind, make_entry
 from raft_engine.types.ids import LogIndex, Millis, PeerId
 from raft_engine.types.log_id import BEFORE_LOG, LogId
@@ -54,6 +55,17 @@ def on_writes_requested(state: RaftState, writes: Sequence[ClientWrite], now: Mi
         return
     first = append_as_leader(state, [(EntryKind.NORMAL, write.data) for write in writes], now, out)
     state.writes.extend((first + offset, write.ticket) for offset, write in enumerate(writes))
+
+
+def on_write_requested(state: RaftState, event: WriteRequested, now: Millis, out: Outbox) -> None:
+    """Take one write into the log as its caller expects; it does not wait for the end of a transfer (openraft `write`)."""
+    leader = state.leader
+    refusal = state.refuse_not_leader() if leader is None else _why_not_write(state, leader, now)
+    if refusal is not None:
+        out.respond(event.ticket, refusal)
+        return
+    payload = (EntryKind.BLANK, b"") if event.data is None else (EntryKind.NORMAL, event.data)
+    state.writes.append((append_as_leader(state, [payload], now, out), event.ticket))
 
 
 def _why_not_write(state: RaftState, leader: LeaderState, now: Millis) -> Refusal | None:
@@ -156,13 +168,17 @@ def send(state: RaftState, leader: LeaderState, progress: Progress, now: Millis,
             out.push(entries)
 
 
-def start_round(state: RaftState, leader: LeaderState, now: Millis, out: Outbox) -> int:
-    """Send every target a heartbeat of a new round and return the round's number."""
+def start_round(state: RaftState, leader: LeaderState, now: Millis, out: Outbox, *, spare_ms: Millis = 0) -> int:
+    """Send every target a heartbeat of a new round and return the round's number.
+
+    `spare_ms`: not those that answered within this time; entries carry the round as well (openraft `heartbeat_min_interval`).
+    """
     leader.round += 1
     leader.round_sent_at[leader.round] = now
     leader.round_sent_at.pop(leader.round - ROUNDS_MAX, None)
     for progress in leader.progress.values():
-        _send_heartbeat(state, leader, progress, out)
+        if progress.heard_at is None or now - progress.heard_at >= spare_ms:
+            _send_heartbeat(state, leader, progress, out)
     return leader.round
 
 
@@ -218,18 +234,9 @@ def on_append_response(state: RaftState, sender: PeerId, response: AppendRespons
     if response.accepted:
         if progress.mode is not Mode.REVERTED and progress.accept(response.matching.index):
             advance_commit(state, leader, out)
-        _notice_installed(state, progress, out)
     else:
         _on_conflict(state, progress, response, now, out)
     send(state, leader, progress, now, out)
-
-
-def _notice_installed(state: RaftState, progress: Progress, out: Outbox) -> None:
-    """The target has what a snapshot on its way would bring: the answer that said so was lost (etcd `maybeUpdate`)."""
-    if progress.snapshot is not None and progress.matching >= progress.snapshot.last_log_id.index:
-        out.report("snapshot_transfer_finished", f"{progress.snapshot.last_log_id}", progress.peer.node_id)
-        progress.probe(state.next_session(), progress.matching + 1)
-        progress.accept(progress.matching)
 
 
 def note_contact(leader: LeaderState, progress: Progress, round_: int, now: Millis) -> None:
@@ -265,8 +272,15 @@ def _on_revert(state: RaftState, progress: Progress, last: LogId, now: Millis, o
         progress.next = max(1, min(progress.next, last.index + 1))
         out.report("revert_allowed", detail, node_id)
     else:
+        _panic_if_told(state, detail)
         progress.quarantine(state.next_session())
         out.report("node_reverted", detail, node_id, warning=True)
+
+
+def _panic_if_told(state: RaftState, detail: str) -> None:
+    """openraft's answer to a revert that nobody allowed, for those who want it."""
+    if state.config.on_unexpected_revert == "panic":
+        raise Panicked(f"{detail}; nobody allowed that, and on_unexpected_revert is panic")
 
 
 # -- connections -------------------------------------------------------------------------------------------------------
@@ -299,7 +313,7 @@ def on_peer_lost(state: RaftState, event: PeerLost, out: Outbox) -> None:
     void_session(state, progress)
 
 
-def on_peer_replaced(state: RaftState, event: PeerReplaced, out: Outbox) -> None:
+def on_peer_replaced(state: RaftState, event: PeerReplaced, now: Millis, out: Outbox) -> None:
     """The node's directory is new: the member that the configuration names is gone."""
     progress = state.leader.progress.get(event.peer) if state.leader is not None else None
     if progress is None:
@@ -308,6 +322,8 @@ def on_peer_replaced(state: RaftState, event: PeerReplaced, out: Outbox) -> None
     if progress.replaced_by != event.seen:
         progress.replaced_by = event.seen
         detail = f"node {event.peer.node_id} came back as incarnation {event.seen[:8]}, the cluster knows {event.peer}"
+        if not progress.is_armed(now):
+            _panic_if_told(state, detail)
         out.report("node_reverted", detail, event.peer.node_id, warning=True)
     progress.quarantine(state.next_session())
 

@@ -259,11 +259,14 @@ class RaftState:
     def unexpected(self, expect: Expectation) -> Refusal | None:
         """Return why `expect` does not hold, or None. A membership may be named by its index alone (term 0)."""
         if expect.term is not None and expect.term != self.term:
-            wrong = f"term is {self.term}, not {expect.term}"
+            which, wrong = "term", f"term is {self.term}, not {expect.term}"
         elif expect.leader is not None and expect.leader != self.known_leader:
-            wrong = f"leader is {self.known_leader or 'unknown'}, not {expect.leader}"
+            which, wrong = "leader", f"leader is {self.known_leader or 'unknown'}, not {expect.leader}"
         elif expect.membership_log_id is not None and expect.membership_log_id != self.effective.log_id:
+            which = "membership_log_id"
             wrong = f"membership was set by {self.effective.log_id}, not {expect.membership_log_id}"
+        elif expect.last_log_id is not None and expect.last_log_id != self.log.last:
+            which, wrong = "last_log_id", f"the log ends with {self.log.last}, not {expect.last_log_id}"
         else:
             return None
         return Refusal(
@@ -271,6 +274,7 @@ class RaftState:
             f"{wrong}; nothing was done",
             self.known_leader,
             hint="look again, then decide anew",
+            extra={"expectation": which},
         )
 
 
@@ -295,7 +299,7 @@ def restore(config: Config, me: PeerId, restored: Restored, random: Callable[[],
         snapshot=restored.snapshot,
         memberships=memberships,
         recovery=restored.hard_state.recovery,
-        flags=RuntimeFlags(config.enable_tick, config.enable_heartbeat, config.enable_elect),
+        flags=RuntimeFlags(config.enable_tick, config.enable_heartbeat, config.enable_elect, config.enable_pre_vote),
         purge_upto=restored.purged,
         purge_submitted=restored.purged,
         purged=restored.purged,

@@ -73,7 +73,7 @@ def _lead(state: RaftState, leader: LeaderState, now: Millis, out: Outbox) -> No
     if now >= leader.next_heartbeat:
         leader.next_heartbeat = now + state.config.heartbeat_interval_ms
         if state.flags.enable_heartbeat:
-            start_round(state, leader, now, out)
+            start_round(state, leader, now, out, spare_ms=state.config.heartbeat_min_interval_ms)
     for progress in leader.progress.values():
         if not progress.connected:
             continue

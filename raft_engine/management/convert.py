@@ -63,6 +63,7 @@ def expectation_of(body: schema.ExpectBody | None) -> Expectation:
         term=body.term,
         leader=None if body.leader is None else NodeId(body.leader),
         membership_log_id=None if body.membership_log_id is None else log_id_of(body.membership_log_id),
+        last_log_id=None if body.last_log_id is None else log_id_of(body.last_log_id),
     )
 
 
@@ -74,6 +75,8 @@ def unmet_expectation(expect: Expectation, metrics: RaftMetrics) -> str | None:
         return f"expected leader {expect.leader}, the leader is {metrics.leader or 'not known'}"
     if expect.membership_log_id is not None and expect.membership_log_id != metrics.membership.log_id:
         return f"expected the membership of {expect.membership_log_id}, the effective one is {metrics.membership.log_id}"
+    if expect.last_log_id is not None and expect.last_log_id != metrics.last_log:
+        return f"expected the log to end with {expect.last_log_id}, it ends with {metrics.last_log}"
     return None
 
 
@@ -123,7 +126,7 @@ def status_body(node: NodeControl, metrics: RaftMetrics) -> schema.Status:
 
 
 def runtime_config_body(flags: RuntimeFlags) -> schema.RuntimeConfigBody:
-    return schema.RuntimeConfigBody(flags.enable_tick, flags.enable_heartbeat, flags.enable_elect)
+    return schema.RuntimeConfigBody(flags.enable_tick, flags.enable_heartbeat, flags.enable_elect, flags.enable_pre_vote)
 
 
 def action_reply(

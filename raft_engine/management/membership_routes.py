@@ -14,7 +14,7 @@ from raft_engine.management.access import Role
 from raft_engine.management.convert import expectation_of, picture
 from raft_engine.management.endpoint import ACTED, LEADER_ONLY, Call, Endpoint, acted, check_address
 from raft_engine.management.exchange import Reply, parse_count
-from raft_engine.management.problems import ProblemError
+from raft_engine.management.problems import ProblemError, malformed
 from raft_engine.types.ids import NodeId, PeerId
 from raft_engine.types.membership import NodeAddress
 from raft_engine.types.outcomes import RefusalCode
@@ -78,25 +78,41 @@ def _check_life(call: Call, peer: PeerId) -> None:
 
 async def change_voters(call: Call) -> Reply:
     body: schema.VotersRequest = call.body
+    if body.voters is None and not body.add and not body.remove:
+        raise malformed("nothing to change", "give voters, or add or remove")
     outcome = await call.context.raft().change_membership(
-        body.voters, retain=body.retain, wait_s=call.wait_s, expect=expectation_of(body.expect)
+        body.voters,
+        add_voters=body.add,
+        remove_voters=body.remove,
+        retain=body.retain,
+        wait_s=call.wait_s,
+        expect=expectation_of(body.expect),
     )
-    return acted(call, "change_voters", {"voters": sorted(set(body.voters)), "retain": body.retain}, outcome)
+    asked: dict[str, object] = {"retain": body.retain}
+    if body.voters is not None:
+        asked["voters"] = sorted(set(body.voters))
+    asked |= {name: sorted(set(ids)) for name, ids in (("add", body.add), ("remove", body.remove)) if ids}
+    return acted(call, "change_voters", asked, outcome)
+
+
+async def set_address(call: Call) -> Reply:
+    body: schema.AddressRequest = call.body
+    node_id = NodeId(body.id)
+    check_address(str(node_id), body.raft, body.management)
+    outcome = await call.context.raft().change_membership(
+        set_addresses={node_id: NodeAddress(body.raft, body.management)},
+        wait_s=call.wait_s,
+        expect=expectation_of(body.expect),
+    )
+    return acted(call, "set_address", {"id": node_id, "raft": body.raft, "management": body.management}, outcome)
 
 
 async def remove_member(call: Call) -> Reply:
     node_id = NodeId(parse_count(b"%d" % call.path["id"], "id", 1, _ID_MAX))
     body: schema.Mutation = call.body
-    raft = call.context.raft()
-    membership = picture(call.context.node).membership.membership
-    voters = membership.voter_ids()
-    expect = expectation_of(body.expect)
-    if node_id in voters:
-        outcome = await raft.change_membership(
-            [voter for voter in voters if voter != node_id], wait_s=call.wait_s, expect=expect
-        )
-    else:
-        outcome = await raft.change_membership(remove_learners=[node_id], wait_s=call.wait_s, expect=expect)
+    outcome = await call.context.raft().change_membership(
+        remove_members=[node_id], wait_s=call.wait_s, expect=expectation_of(body.expect)
+    )
     return acted(call, "remove_member", {"id": node_id}, outcome)
 
 
@@ -122,6 +138,17 @@ MEMBERSHIP_ENDPOINTS: Final = (
         query=("wait", "forward"),
         replies=ACTED,
         codes=("learner_not_found", "target_lagging", "empty_membership", *_CHANGES),
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/membership/addresses",
+        role=Role.ADMIN,
+        summary="Set where a voter or a learner listens. Leader only.",
+        handle=set_address,
+        request=schema.AddressRequest,
+        query=("wait", "forward"),
+        replies=ACTED,
+        codes=_CHANGES,
     ),
     Endpoint(
         method="DELETE",

@@ -99,6 +99,7 @@ class RuntimeConfigBody(msgspec.Struct, frozen=True):
     enable_tick: bool
     enable_heartbeat: bool
     enable_elect: bool
+    enable_pre_vote: bool
 
 
 class LeaderBody(msgspec.Struct, frozen=True):
@@ -114,6 +115,7 @@ class ExpectBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     term: TermNumber | None = None
     leader: Id | None = None
     membership_log_id: LogIdBody | None = None
+    last_log_id: LogIdBody | None = None
 
 
 # --- requests --------------------------------------------------------------------------------------------------------
@@ -165,10 +167,23 @@ class LearnerRequest(Mutation, frozen=True, kw_only=True):
 
 
 class VotersRequest(Mutation, frozen=True, kw_only=True):
-    """The wanted voters, each a voter or a learner now. `retain`: who goes stays as a learner."""
+    """The wanted voters, each a voter or a learner now; or who shall be added and removed, relative to those there are.
 
-    voters: Annotated[list[Id], Meta(max_length=1024)]
+    `retain`: who goes stays as a learner.
+    """
+
+    voters: Annotated[list[Id], Meta(max_length=1024)] | None = None
+    add: Annotated[list[Id], Meta(max_length=1024)] = []
+    remove: Annotated[list[Id], Meta(max_length=1024)] = []
     retain: bool = False
+
+
+class AddressRequest(Mutation, frozen=True, kw_only=True):
+    """Where a member listens from now on."""
+
+    id: Id
+    raft: Name
+    management: Name
 
 
 class RuntimeConfigRequest(Mutation, frozen=True, kw_only=True):
@@ -177,6 +192,7 @@ class RuntimeConfigRequest(Mutation, frozen=True, kw_only=True):
     enable_tick: bool | None = None
     enable_heartbeat: bool | None = None
     enable_elect: bool | None = None
+    enable_pre_vote: bool | None = None
 
 
 class BarrierRequest(Mutation, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 from raft_engine.core.commands import Apply, BuildSnapshot, InstallSnapshot, StoreSnapshotChunk
 from raft_engine.core.events import Applied, Event, SnapshotBuilt, SnapshotChunkStored, SnapshotInstalled
-from raft_engine.errors import Panicked
+from raft_engine.errors import Panicked, SnapshotDeferred
 from raft_engine.runtime.entry_cache import EntryCache
 from raft_engine.runtime.io_threads import IoThreads
 from raft_engine.storage.interface import LogStorage, SnapshotStorage, StateMachine
@@ -132,11 +132,15 @@ class ApplyWorker:
     def _build(self) -> None:
         self._queue.popleft()
         self._building = True
-        chunks = self._state_machine.snapshot()
+        try:
+            chunks = self._state_machine.snapshot()
+        except SnapshotDeferred:
+            self._built(None)
+            return
         applied, membership = self._applied, self._membership
         self._threads.run(lambda: self._snapshots.build(applied, membership, chunks), self._built)
 
-    def _built(self, meta: SnapshotMeta) -> None:
+    def _built(self, meta: SnapshotMeta | None) -> None:
         self._building = False
         self._post(SnapshotBuilt(meta))
         if not self._busy:

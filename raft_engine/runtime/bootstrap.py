@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
 
-from raft_engine.errors import InitializeError, TransportError
+from raft_engine.errors import InitializeError, NotAllowed, NotInMembers, TransportError
 from raft_engine.storage.identity import Identity
 from raft_engine.types.bootstrap import (
     BirthState,
@@ -137,12 +137,12 @@ async def initialise(cluster: str, me: NodeId, members: Mapping[NodeId, NodeAddr
     stumble over, except what the message names.
     """
     if me not in members:
-        raise InitializeError("not_in_members", f"node {me} is not among the members {sorted(members)}")
+        raise NotInMembers(f"node {me} is not among the members {sorted(members)}")
     replies = await _ask_all(members, BootstrapQuery(cluster), ask)
     known = {node_id: reply for node_id, reply in replies.items() if isinstance(reply, BootstrapReply)}
     elsewhere = started_without(known[me], known) if me in known else []
     if elsewhere:
-        raise InitializeError("already_initialized", f"node {_names(elsewhere)} belongs to a started cluster")
+        raise NotAllowed(f"node {_names(elsewhere)} belongs to a started cluster")
     _must_all_answer(replies)
     cluster_id, membership = _decide(known, members)
     await _prepare_all(cluster, cluster_id, membership, known, ask)
@@ -165,7 +165,7 @@ async def abort(cluster: str, identity: Identity, ask: Ask) -> None:
     Raises: InitializeError: a member has started.
     """
     if birth_of(identity) is BirthState.STARTED:
-        raise InitializeError("already_initialized", f"node {identity.node_id} belongs to a started cluster")
+        raise NotAllowed(f"node {identity.node_id} belongs to a started cluster")
     if birth_of(identity) is BirthState.BLANK:
         return
     members = identity.membership.nodes
@@ -179,7 +179,7 @@ async def abort(cluster: str, identity: Identity, ask: Ask) -> None:
     ]
     if started:
         detail = f"node {_names(started)} has started this cluster"
-        raise InitializeError("already_initialized", detail, "finish it: repeat init with the same members")
+        raise NotAllowed(detail, "finish it: repeat init with the same members")
     await _ask_all(members, BootstrapAbort(cluster, identity.cluster_id), ask)
 
 
@@ -202,7 +202,7 @@ async def identify(cluster: str, cluster_id: str, node_id: NodeId, address: str,
         raise InitializeError("prepared_for_another", f"node {node_id} is prepared for another cluster", ABORT_HINT)
     if reply.state is BirthState.STARTED and reply.cluster_id not in {"", cluster_id}:
         detail = f"node {node_id} belongs to another cluster named {cluster!r} (id {reply.cluster_id[:8]})"
-        raise InitializeError("already_initialized", detail, "empty its data directory if that cluster is of no use")
+        raise NotAllowed(detail, "empty its data directory if that cluster is of no use")
     return PeerId(node_id, reply.incarnation)
 
 
@@ -222,7 +222,7 @@ def _decide(replies: Mapping[NodeId, BootstrapReply], members: Mapping[NodeId, N
         assert first.membership is not None
         return first.cluster_id, first.membership
     if started:
-        raise InitializeError("already_initialized", f"node {_names(started)} belongs to a started cluster")
+        raise NotAllowed(f"node {_names(started)} belongs to a started cluster")
     raise InitializeError(
         "prepared_for_another", f"node {_names(sorted(begun))} is prepared for another first configuration", ABORT_HINT
     )

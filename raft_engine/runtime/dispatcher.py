@@ -35,6 +35,7 @@ from raft_engine.runtime.apply_worker import ApplyWorker
 from raft_engine.runtime.entry_cache import EntryCache
 from raft_engine.runtime.io_threads import IoThreads
 from raft_engine.runtime.log_worker import LogCommand, LogWorker
+from raft_engine.runtime.pace import Pace
 from raft_engine.runtime.peer_sender import PeerSender
 from raft_engine.runtime.tickets import Tickets
 from raft_engine.storage.interface import LogStorage, SnapshotStorage
@@ -74,6 +75,7 @@ class Dispatcher:
         self._post = post
         self._senders: dict[PeerId, PeerSender] = {}
         self._to_log: list[LogCommand] = []
+        self._paces: dict[PeerId, Pace] = {}
 
     def dispatch(self, commands: Iterable[Command]) -> None:
         for command in commands:
@@ -109,6 +111,7 @@ class Dispatcher:
                 self._send_snapshot_chunk(command)
             case SetPeers():
                 self._senders = {peer: sender for peer, sender in self._senders.items() if peer in command.peers}
+                self._paces = {peer: pace for peer, pace in self._paces.items() if peer in command.peers}
                 self._transport.set_peers(command.peers)
             case Report():
                 _report(command)
@@ -160,10 +163,11 @@ class Dispatcher:
 
     def _send_snapshot_chunk(self, command: SendSnapshotChunk) -> None:
         meta, offset = command.meta, command.offset
+        pace = self._paces.setdefault(command.target, Pace(self._config))
 
         def read() -> bytes | StorageError:
             try:
-                return self._snapshots.read_chunk(meta, offset, self._config.snapshot_max_chunk_size_bytes)
+                return self._snapshots.read_chunk(meta, offset, pace.chunk_bytes)
             except StorageError as error:
                 return error
 
@@ -173,7 +177,7 @@ class Dispatcher:
                 return
             done = offset + len(data) >= meta.size_bytes
             chunk = SnapshotChunk(command.vote, command.session, command.round, meta, offset, data, done)
-            self._transport.send(command.target, chunk)
+            pace.in_time(len(data), lambda: self._transport.send(command.target, chunk))
 
         self._threads.run(read, then)
 

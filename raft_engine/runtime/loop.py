@@ -90,6 +90,10 @@ class EngineLoop:
         self._ended = ended
         self._events: list[Event] = []
         self._writes: list[ClientWrite] = []
+        self._writes_bytes = 0
+        self._linger_s = config.api_batch_linger_ms / 1000
+        self._lingering: asyncio.TimerHandle | None = None
+        """Until then the writes wait for others; everything else is handled meanwhile."""
         self._scheduled = True  # nothing is drained before `start`
         self._final: RaftMetrics | None = None
         self._ticker: Ticker | None = None
@@ -147,15 +151,34 @@ class EngineLoop:
 
     def write(self, data: bytes, done: WriteDone) -> Ticket:
         """Have `data` appended; `done` is called once, never before this returns."""
-        if self._is_full():
+        self._writes_bytes += len(data)
+        if self._is_full() or (self._writes and self._writes_bytes > self._config.max_uncommitted_bytes):
             self._loop.call_soon(done, self._overloaded())
+            self._writes_bytes -= len(data)
             return NO_TICKET
         ticket = self.tickets.open_write(done)
         self._writes.append(ClientWrite(ticket, data))
-        if not self._scheduled:
+        if self._linger_s:
+            self._linger()
+        elif not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._drain)
         return ticket
+
+    def _linger(self) -> None:
+        """Let the first write of a batch wait for others, but not a full batch."""
+        if len(self._writes) >= self._config.max_append_entries:
+            self._no_longer()
+        elif self._lingering is None and not self.is_over:
+            self._lingering = self._loop.call_later(self._linger_s, self._no_longer)
+
+    def _no_longer(self) -> None:
+        if self._lingering is not None:
+            self._lingering.cancel()
+            self._lingering = None
+        if not self._scheduled and not self.is_over:
+            self._scheduled = True
+            self._loop.call_soon(self._drain)
 
     def request(self, event: Callable[[Ticket], Event], done: Done) -> Ticket:
         """Have a request with its own ticket handled; `done` is called once, never before this returns."""
@@ -185,7 +208,10 @@ class EngineLoop:
         return len(self.tickets) >= self._config.api_channel_size
 
     def _overloaded(self) -> Refusal:
-        waiting = f"{len(self.tickets)} requests are waiting (api_channel_size {self._config.api_channel_size})"
+        waiting = (
+            f"{len(self.tickets)} requests are waiting (api_channel_size {self._config.api_channel_size}), "
+            f"{self._writes_bytes} bytes of writes not yet taken (max_uncommitted_bytes {self._config.max_uncommitted_bytes})"
+        )
         return Refusal(RefusalCode.OVERLOADED, f"{waiting}; nothing was accepted", hint="try again later")
 
     # -- the drain -----------------------------------------------------------------------------------------------------
@@ -196,21 +222,26 @@ class EngineLoop:
         now = now_ms()
         try:
             rounds = 0
-            while (self._events or self._writes) and rounds < ROUNDS_PER_DRAIN:
+            while self._is_waiting() and rounds < ROUNDS_PER_DRAIN:
                 self._handle_waiting(now)
                 rounds += 1
             self._dispatcher.flush()
         except Exception as error:  # noqa: BLE001 (reported as the engine's end)
             self.fail(error)
             return
-        self._scheduled = bool(self._events or self._writes)
+        self._scheduled = self._is_waiting()
         if self._scheduled:
             self._loop.call_soon(self._drain)
         self.watch.look(now)
 
+    def _is_waiting(self) -> bool:
+        return bool(self._events) or (bool(self._writes) and self._lingering is None)
+
     def _handle_waiting(self, now: Millis) -> None:
         events, self._events = self._events, []
-        writes, self._writes = self._writes, []
+        writes: list[ClientWrite] = []
+        if self._lingering is None:
+            writes, self._writes, self._writes_bytes = self._writes, writes, 0
         for event in events:
             self._dispatcher.notice(event)
             self._dispatcher.dispatch(self._engine.handle(event, now))
@@ -251,6 +282,8 @@ class EngineLoop:
         self._threads.abandon()
         if self._ticker is not None:
             self._ticker.stop()
+        if self._lingering is not None:
+            self._lingering.cancel()
         not_taken = Refusal(RefusalCode.SHUTTING_DOWN, f"{reason}; the write was not accepted")
         for write in self._writes:
             self.tickets.answer(write.ticket, not_taken)

@@ -17,7 +17,7 @@ from raft_engine.config import Config
 from raft_engine.core.engine import Engine
 from raft_engine.core.events import BarrierRequested, Event, MembershipChangeRequested, ReadRequested, RuntimeFlagsChanged
 from raft_engine.core.state import Restored
-from raft_engine.errors import RaftError, refused
+from raft_engine.errors import RaftError, change_refused, read_refused, refused
 from raft_engine.runtime.loop import EngineLike, EngineLoop, outcome_error
 from raft_engine.runtime.restoring import membership_at, restore_node
 from raft_engine.runtime.tickets import Done, WriteDone, resolve
@@ -165,7 +165,7 @@ class Raft:
             lease: trust the leader's lease (clocks of bounded drift) instead of asking a quorum.
         Raises: Refused, Fatal.
         """
-        outcome = await self._ask(lambda ticket: ReadRequested(ticket, lease, timeout_s * 1000), timeout_s, refused)
+        outcome = await self._ask(lambda ticket: ReadRequested(ticket, lease, timeout_s * 1000), timeout_s, read_refused)
         assert isinstance(outcome, ReadOutcome), outcome
         return outcome.index
 
@@ -183,7 +183,7 @@ class Raft:
             marker: data of the entry; the state machine sees it.
         Raises: Refused, Fatal.
         """
-        excluded = frozenset(NodeId(node_id) for node_id in exclude)
+        excluded = _ids(exclude)
         outcome = await self._ask(
             lambda ticket: BarrierRequested(ticket, excluded, wait_s * 1000, marker, expect), wait_s, refused
         )
@@ -197,31 +197,42 @@ class Raft:
         retain: bool = False,
         add_learners: Mapping[PeerId, NodeAddress] | None = None,
         remove_learners: Collection[int] = (),
+        add_voters: Collection[int] = (),
+        remove_voters: Collection[int] = (),
+        remove_members: Collection[int] = (),
+        set_addresses: Mapping[int, NodeAddress] | None = None,
         blocking: bool = True,
         wait_s: float = WAIT_S,
         expect: Expectation = NOTHING_EXPECTED,
     ) -> TriggerOutcome:
-        """Change who belongs to the cluster, by joint consensus. Leader only.
+        """Change who belongs to the cluster, all of this as one change, by joint consensus. Leader only.
 
         Args:
-            voters: the wanted set, each a member or in `add_learners`; None: the voters stay.
+            voters: the wanted set, each a member or in `add_learners`; None: the voters stay, but for the next two.
+            add_voters, remove_voters: relative to those there are, so that two callers do not undo each other's change.
+            remove_members: whatever they are.
+            set_addresses: where members listen from now on.
             retain: voters that go become learners.
             blocking: return when added learners have caught up.
-        Raises: Refused, Fatal.
+        Raises: ChangeMembershipError, Refused, Fatal.
         """
         outcome = await self._ask(
             lambda ticket: MembershipChangeRequested(
                 ticket,
                 wait_s * 1000,
-                None if voters is None else frozenset(map(NodeId, voters)),
-                retain,
-                dict(add_learners or {}),
-                frozenset(map(NodeId, remove_learners)),
-                blocking,
-                expect,
+                voters=None if voters is None else _ids(voters),
+                retain=retain,
+                add_learners=dict(add_learners or {}),
+                remove_learners=_ids(remove_learners),
+                blocking=blocking,
+                add_voters=_ids(add_voters),
+                remove_voters=_ids(remove_voters),
+                remove_members=_ids(remove_members),
+                set_addresses={NodeId(node_id): address for node_id, address in (set_addresses or {}).items()},
+                expect=expect,
             ),
             wait_s,
-            refused,
+            change_refused,
         )
         assert isinstance(outcome, TriggerOutcome), outcome
         return outcome
@@ -321,6 +332,10 @@ class Raft:
         if self._loop.is_over:
             gone = Refusal(RefusalCode.SHUTTING_DOWN, "the engine is stopped")
             raise self._error(gone, refused)
+
+
+def _ids(node_ids: Collection[int]) -> frozenset[NodeId]:
+    return frozenset(map(NodeId, node_ids))
 
 
 def _timed_out(timeout_s: float | None) -> Refusal:

@@ -17,7 +17,7 @@ from raft_engine.core.events import (
     SnapshotRequested,
     TransferLeaderRequested,
 )
-from raft_engine.errors import RaftError, refused, revert_refused
+from raft_engine.errors import RaftError, refused, revert_refused, transfer_refused
 from raft_engine.types.ids import LogIndex, NodeId, Ticket
 from raft_engine.types.outcomes import NOTHING_EXPECTED, Expectation, Outcome, Refusal, TriggerOutcome
 
@@ -69,8 +69,13 @@ class Trigger:
     async def transfer_leader(
         self, to: int, *, wait_s: float = WAIT_S, expect: Expectation = NOTHING_EXPECTED
     ) -> TriggerOutcome:
-        """Hand leadership to voter `to`. Leader only; it serves again unless `to` takes over within an election timeout."""
-        return await self._trigger(lambda ticket: TransferLeaderRequested(ticket, NodeId(to), wait_s * 1000, expect), wait_s)
+        """Hand leadership to voter `to`. Leader only; it serves again unless `to` takes over within an election timeout.
+
+        Raises: TransferLeaderError (forward to leader, node not found, vote changed, log not flushed; `code` for the rest).
+        """
+        return await self._trigger(
+            lambda ticket: TransferLeaderRequested(ticket, NodeId(to), wait_s * 1000, expect), wait_s, transfer_refused
+        )
 
     async def allow_next_revert(
         self, to: int, allow: bool = True, ttl_s: float = 0.0, *, expect: Expectation = NOTHING_EXPECTED

@@ -125,7 +125,10 @@ class StateMachine(Protocol):
         """Apply entries in order, each exactly once; return one result each (None for blank and membership entries)."""
 
     def snapshot(self) -> Iterator[bytes]:
-        """Return the state as of now in chunks; later `apply` calls must not show in them."""
+        """Return the state as of now in chunks; later `apply` calls must not show in them.
+
+        Raises: SnapshotDeferred: not now, ask again later.
+        """
 
     def restore(self, chunks: Iterable[bytes], last_log_id: LogId) -> None:
         """Replace the whole state by that of a snapshot."""

@@ -64,6 +64,7 @@ class RuntimeFlags(msgspec.Struct, frozen=True):
     enable_tick: bool = True
     enable_heartbeat: bool = True
     enable_elect: bool = True
+    enable_pre_vote: bool = True
 
 
 class RaftMetrics(msgspec.Struct, frozen=True):

@@ -97,6 +97,7 @@ class Expectation(msgspec.Struct, frozen=True):
     term: int | None = None
     leader: NodeId | None = None
     membership_log_id: LogId | None = None
+    last_log_id: LogId | None = None
 
 
 NOTHING_EXPECTED = Expectation()

@@ -13,7 +13,7 @@ from raftctl.session import Session
 if TYPE_CHECKING:
     from raftctl.model import Address
 
-_FLAGS = ("enable_tick", "enable_heartbeat", "enable_elect")
+_FLAGS = ("enable_tick", "enable_heartbeat", "enable_elect", "enable_pre_vote")
 
 
 def init(
@@ -115,7 +115,8 @@ def runtime_config_get(session: Session, node: NodeOption = None) -> None:
 def runtime_config_set(
     session: Session,
     setting: Annotated[
-        list[str], typer.Argument(metavar="NAME=on|off...", help="enable_tick, enable_heartbeat, enable_elect.")
+        list[str],
+        typer.Argument(metavar="NAME=on|off...", help="enable_tick, enable_heartbeat, enable_elect, enable_pre_vote."),
     ],
     node: NodeOption = None,
 ) -> None:

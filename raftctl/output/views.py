@@ -73,7 +73,7 @@ def _note(survey: Survey, node: NodeReport) -> tuple[str, Tone]:
         left = f" for {human_ms(target.revert_armed_ms_left)}" if target.revert_armed_ms_left is not None else ""
         notes.append(f"may revert{left}")
     config = status.runtime_config
-    off = [name for name in ("tick", "heartbeat", "elect") if not getattr(config, f"enable_{name}")]
+    off = [name for name in ("tick", "heartbeat", "elect", "pre_vote") if not getattr(config, f"enable_{name}")]
     if off:
         notes.append(f"switched off: {', '.join(off)}")
     return ", ".join(notes), Tone.WARN

@@ -138,3 +138,22 @@ def test_the_commit_index_moves_forward_only():
     node.accept(2, 3)
     node.handle(MessageReceived(peer(3), append(leads(5), at(0, 1))))
     assert 3 == node.state.committed
+
+
+# -- a state machine that is behind ------------------------------------------------------------------------------------------
+
+
+def applies(commands) -> list[tuple[int, int]]:
+    return [(command.after, command.upto.index) for command in commands if isinstance(command, Apply)]
+
+
+def test_no_more_is_asked_to_be_applied_than_the_state_machine_has_room_for():
+    node = Node(log=[3, 3, 3, 3], hard=leads(3), config={"state_machine_channel_size": 2})
+    assert [(0, 2)] == applies(node.hear(2, append(leads(3), at(3, 5), committed=5)))
+
+
+def test_what_was_held_back_is_asked_for_when_there_is_room_again():
+    node = Node(log=[3, 3, 3, 3], hard=leads(3), config={"state_machine_channel_size": 2})
+    node.hear(2, append(leads(3), at(3, 5), committed=5))
+    assert [(2, 3)] == applies(node.applied(at(0, 1), 1))
+    assert [(3, 5)] == applies(node.applied(at(3, 3), 2))

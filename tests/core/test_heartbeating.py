@@ -109,3 +109,46 @@ def test_a_leader_that_is_deposed_meanwhile_says_so():
     heartbeat(node)
     (refusal,) = outcomes(node.hear(2, ask(2, at(9, 9), transfer=True)))
     assert RefusalCode.LEADERSHIP_LOST is refusal.code
+
+
+# -- targets that are spared -----------------------------------------------------------------------------------------------
+
+
+def heartbeats(commands, to: int) -> list:
+    return [message for message in sent(commands, to) if isinstance(message, AppendRequest) and not message.entries]
+
+
+def test_the_timer_spares_a_target_that_answered_a_moment_ago():
+    node = leader(config={"heartbeat_min_interval_ms": 40})
+    node.now += 30
+    node.accept(2, 2)
+    node.now += 20
+    commands = node.tick()
+    assert ([], 1) == (heartbeats(commands, 2), len(heartbeats(commands, 3)))
+
+
+def test_by_default_the_timer_spares_nobody():
+    node = leader()
+    node.now += 30
+    node.accept(2, 2)
+    node.now += 20
+    assert 1 == len(heartbeats(node.tick(), 2))
+
+
+def test_what_a_spared_target_answers_to_entries_renews_the_lease():
+    node = leader(config={"heartbeat_min_interval_ms": 40})
+    node.now += 30
+    node.accept(2, 2)
+    node.now += 20
+    node.tick()
+    ticked = node.now
+    node.write(b"x")
+    node.accept(2, 3)
+    assert ticked == node.target(2).acked_at
+
+
+def test_an_operators_heartbeat_spares_nobody():
+    node = leader(config={"heartbeat_min_interval_ms": 40})
+    node.accept(2, 2)
+    commands = heartbeat(node)
+    assert (1, 1) == (len(heartbeats(commands, 2)), len(heartbeats(commands, 3)))

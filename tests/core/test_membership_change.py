@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from raft_engine.core.commands import AppendEntries, SetPeers
+from raft_engine.core.commands import AppendEntries, SendMessage, SetPeers
 from raft_engine.core.events import (
     ElectRequested,
     MembershipChangeRequested,
@@ -14,7 +14,7 @@ from raft_engine.core.events import (
 )
 from raft_engine.types.entry import EntryKind
 from raft_engine.types.ids import NodeId
-from raft_engine.types.membership import decode_membership
+from raft_engine.types.membership import NodeAddress, decode_membership
 from raft_engine.types.messages import TransferRequest
 from raft_engine.types.outcomes import Expectation, RefusalCode
 from tests.core.builder import (
@@ -72,11 +72,8 @@ def test_a_follower_refuses_and_names_the_leader():
 
 
 def test_a_leader_changes_nothing_before_its_own_first_entry_is_committed():
-    node = elected(log=[1], applied=at(1, 2))
-    assert node.state.effective.log_id.index <= node.state.committed
-    (refusal,) = outcomes(change(node, 1, 2))
-    assert (RefusalCode.CHANGE_IN_PROGRESS, True) == (refusal.code, "first entry" in refusal.detail)
-    assert not node.state.membership.is_joint
+    (refusal,) = outcomes(change(elected(), 1, 2))
+    assert RefusalCode.CHANGE_IN_PROGRESS is refusal.code
 
 
 def test_one_change_at_a_time():
@@ -260,6 +257,141 @@ def test_a_removed_leader_serves_until_that_is_committed_then_hands_over():
     commands = agree(node, 2, 3)
     assert not node.engine.is_leader
     assert [TransferRequest] == [type(message) for message in sent(commands) if isinstance(message, TransferRequest)]
+
+
+def test_a_removed_leader_holds_writes_while_the_best_voter_catches_up_then_hands_over():
+    node = leader()
+    change(node, 2, 3)
+    agree(node, 2, 3)
+    node.write(b"still served")
+    node.accept(2, node.state.log.last.index - 1)
+    node.accept(3, node.state.log.last.index - 1)
+    node.flush()
+    assert node.engine.is_leader
+    assert [] == appended(node.write(b"held")), "an endless stream of writes would keep it in office"
+    commands = node.accept(2, node.state.log.last.index)
+    assert not node.engine.is_leader
+    assert [2] == [command.target.node_id for command in commands if _asks_to_take_over(command)]
+    assert RefusalCode.NO_LEADER in [refusal.code for refusal in outcomes(commands)]
+
+
+def _asks_to_take_over(command) -> bool:
+    return isinstance(command, SendMessage) and isinstance(command.message, TransferRequest)
+
+
+def test_a_removed_leader_that_is_to_wait_serves_on_until_then():
+    node = leader(config={"removed_leader_step_down_ms": 150})
+    change(node, 2, 3)
+    agree(node, 2, 3)
+    agree(node, 2, 3)
+    assert node.engine.is_leader
+    node.now += 150
+    agree(node, 2, 3)
+    assert not node.engine.is_leader
+
+
+def test_a_removed_leader_that_is_never_to_step_down_leads_on():
+    node = leader(config={"removed_leader_step_down_ms": -1})
+    change(node, 2, 3)
+    agree(node, 2, 3)
+    node.now += 100
+    agree(node, 2, 3)
+    assert (True, "learner") == (node.engine.is_leader, "voter" if node.state.is_voter else "learner")
+
+
+# -- changes relative to what there is -----------------------------------------------------------------------------------
+
+
+def relative(node: Node, **asked):
+    """Have a change done, by everybody whom this leader knows."""
+    assert appended(change(node, **{name: _named(value) for name, value in asked.items()}))
+    while node.state.membership.is_joint or node.state.effective.log_id.index > node.state.committed:
+        node.flush()
+        for target in list(node.state.leader.progress):
+            if target in node.state.leader.progress:
+                node.accept(target.node_id, node.state.log.last.index)
+
+
+def _named(value):
+    return frozenset(map(NodeId, value)) if isinstance(value, set) else value
+
+
+def test_a_voter_is_added_to_those_there_are():
+    node = leader(membership=members(1, 2, 3, learners=[4]))
+    relative(node, add_voters={4})
+    assert ([1, 2, 3, 4], {}) == (node.state.membership.voter_ids(), node.state.membership.learners)
+
+
+def test_a_voter_is_removed_from_those_there_are():
+    node = leader()
+    relative(node, remove_voters={3})
+    assert ([1, 2], [1, 2]) == (node.state.membership.voter_ids(), sorted(node.state.membership.nodes))
+
+
+def test_a_removed_voter_is_kept_as_a_learner_when_asked():
+    node = leader()
+    relative(node, remove_voters={3}, retain=True)
+    assert ([1, 2], [3]) == (node.state.membership.voter_ids(), sorted(node.state.membership.learners))
+
+
+def test_one_change_adds_and_removes():
+    node = leader(membership=members(1, 2, 3, learners=[4]))
+    relative(node, add_voters={4}, remove_voters={2})
+    assert [1, 3, 4] == node.state.membership.voter_ids()
+
+
+@pytest.mark.parametrize("number", [3, 4])
+def test_a_member_is_removed_whatever_it_is(number):
+    node = leader(membership=members(1, 2, 3, learners=[4]))
+    relative(node, remove_members={number})
+    assert not node.state.membership.names(NodeId(number))
+
+
+def test_removing_a_learner_from_the_voters_changes_nothing():
+    node = leader(membership=members(1, 2, 3, learners=[4]))
+    (outcome,) = outcomes(change(node, remove_voters=_named({4})))
+    assert (False, True) == (outcome.changed, outcome.observed)
+
+
+@pytest.mark.parametrize("asked", [{"remove_voters": {9}}, {"remove_members": {9}}, {"remove_learners": {2}}])
+def test_whoever_is_not_there_cannot_go(asked):
+    (refusal,) = outcomes(change(leader(), **{name: _named(value) for name, value in asked.items()}))
+    assert RefusalCode.NODE_NOT_FOUND is refusal.code
+
+
+def test_the_last_voters_cannot_all_go():
+    (refusal,) = outcomes(change(leader(), remove_voters=_named({1, 2, 3})))
+    assert RefusalCode.EMPTY_MEMBERSHIP is refusal.code
+
+
+def test_an_address_is_changed_in_one_step_and_the_transport_dials_it():
+    node = leader()
+    moved = NodeAddress("elsewhere:1", "http://elsewhere:2")
+    commands = change(node, set_addresses={NodeId(2): moved})
+    assert [moved] == [command.peers[peer(2)] for command in commands if isinstance(command, SetPeers)]
+    assert not node.state.membership.is_joint
+    assert moved == node.state.membership.nodes[NodeId(2)]
+
+
+def test_a_stranger_has_no_address():
+    (refusal,) = outcomes(change(leader(), set_addresses={NodeId(9): address(9)}))
+    assert RefusalCode.NODE_NOT_FOUND is refusal.code
+
+
+def test_a_refused_change_names_what_is_in_progress():
+    node = leader()
+    change(node, 1, 2)
+    (refusal,) = outcomes(change(node, 1, 2, 3))
+    assert {"committed": at(0, 1), "membership_log_id": node.state.effective.log_id} == refusal.extra
+
+
+def test_a_change_may_depend_on_the_logs_last_entry():
+    node = leader()
+    before = node.state.log.last
+    node.write(b"in between")
+    (refusal,) = outcomes(change(node, 1, 2, expect=Expectation(last_log_id=before)))
+    assert (RefusalCode.PRECONDITION_FAILED, {"expectation": "last_log_id"}) == (refusal.code, refusal.extra)
+    assert appended(change(node, 1, 2, expect=Expectation(last_log_id=node.state.log.last)))
 
 
 # -- configurations and the log ------------------------------------------------------------------------------------------

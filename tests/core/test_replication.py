@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import pytest
+
 from raft_engine.core.commands import AppendEntries, ReplicateEntries, SendMessage, SendSnapshotChunk
-from raft_engine.core.events import MessageReceived, PeerConnected, PeerLost, PeerReplaced
+from raft_engine.core.events import (
+    AllowNextRevertRequested,
+    MessageReceived,
+    PeerConnected,
+    PeerLost,
+    PeerReplaced,
+    WriteRequested,
+)
 from raft_engine.core.progress import Mode
+from raft_engine.errors import Panicked
 from raft_engine.types.entry import EntryKind, make_entry
-from raft_engine.types.ids import Incarnation, IoId
+from raft_engine.types.ids import Incarnation, IoId, NodeId
 from raft_engine.types.log_id import BEFORE_LOG
 from raft_engine.types.messages import AppendRequest, AppendResponse
-from raft_engine.types.outcomes import RefusalCode
+from raft_engine.types.outcomes import Expectation, RefusalCode
 from tests.core.builder import Node, at, elected, leader, leads, meta, outcomes, peer, ranges, reports, sent, vote
 
 MINE = leads(1, 1)
@@ -300,3 +310,58 @@ def test_a_snapshot_that_covers_nothing_needed_is_never_shipped():
     node = leader()
     assert meta(1, 2) != node.target(2).snapshot
     assert [] == [command for command in node.write(b"a") if isinstance(command, SendSnapshotChunk)]
+
+
+# -- writes with conditions ----------------------------------------------------------------------------------------------
+
+
+def conditional(node: Node, data: bytes | None = b"x", **expect):
+    return node.do(WriteRequested(node.ticket(), data, Expectation(**expect)))
+
+
+def test_a_write_whose_leader_is_as_expected_is_appended_and_answered_when_applied():
+    node = leader()
+    conditional(node, term=1, leader=NodeId(1))
+    node.flush()
+    node.accept(2, 3)
+    (answer,) = node.applied(node.state.log.last, 1)
+    assert [(node.tickets, node.state.log.last, None)] == answer.writes
+
+
+@pytest.mark.parametrize("expect", [{"term": 2}, {"leader": NodeId(2)}, {"last_log_id": at(1, 1)}])
+def test_a_write_whose_expectation_fails_is_not_appended(expect):
+    node = leader()
+    (refusal,) = outcomes(conditional(node, **expect))
+    assert (RefusalCode.PRECONDITION_FAILED, 2) == (refusal.code, node.state.log.last.index)
+
+
+def test_a_blank_write_is_an_entry_without_data():
+    node = leader()
+    (command,) = [command for command in conditional(node, None) if isinstance(command, AppendEntries)]
+    assert [(EntryKind.BLANK, b"")] == [(item.kind, item.data) for item in command.entries]
+
+
+def test_a_conditional_write_at_a_follower_is_refused():
+    (refusal,) = outcomes(conditional(Node()))
+    assert RefusalCode.NO_LEADER is refusal.code
+
+
+# -- a revert that nobody allowed, for those who want openraft's answer ------------------------------------------------------
+
+
+def test_a_leader_that_is_told_to_panics_on_a_revert_that_nobody_allowed():
+    node = leader(config={"on_unexpected_revert": "panic"})
+    with pytest.raises(Panicked, match="node 2 acknowledged up to 2"):
+        node.lacks(2, 2, check=True)
+
+
+def test_it_panics_on_another_life_of_a_member_too():
+    node = leader(config={"on_unexpected_revert": "panic"})
+    with pytest.raises(Panicked, match="came back as incarnation"):
+        node.do(PeerReplaced(peer(2), peer(2, life=2).incarnation))
+
+
+def test_it_does_not_panic_when_the_revert_is_allowed():
+    node = leader(config={"on_unexpected_revert": "panic"})
+    node.do(AllowNextRevertRequested(node.ticket(), NodeId(2), allow=True, ttl_ms=0))
+    assert "revert_allowed" in reports(node.handle(PeerReplaced(peer(2), peer(2, life=2).incarnation)))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 
 from raft_engine.errors import InitializeError, refused
-from raft_engine.types.ids import Incarnation, NodeId, PeerId
+from raft_engine.types.ids import Incarnation, LogIndex, NodeId, PeerId, Term
+from raft_engine.types.log_id import LogId
 from raft_engine.types.membership import NodeAddress
 from raft_engine.types.outcomes import Expectation, Refusal, RefusalCode, TriggerOutcome
 
+LAST = {"term": 7, "node_id": 1, "index": 12}
 LEARNER = {"id": 4, "raft": "127.0.0.1:9204", "management": "http://127.0.0.1:4"}
 
 
@@ -90,14 +92,37 @@ async def test_what_the_engine_refuses_is_a_problem(node, client, code, status):
     assert (reply.status_code, reply.json()["code"]) == (status, code.value)
 
 
-async def test_removing_a_voter_sets_the_others(node, client):
+async def test_voters_are_added_and_removed_relative_to_those_there_are(node, client):
+    reply = await client.post("/v1/membership/voters", json={"add": [4, 4], "remove": [2]})
+    assert {"add": [4], "remove": [2], "retain": False} == reply.json()["requested"]
+    ((_, voters, asked),) = node.raft.trigger.calls
+    assert (None, {4}, {2}) == (voters, set(asked["add_voters"]), set(asked["remove_voters"]))
+
+
+async def test_a_change_that_names_nobody_is_400(node, client):
+    assert (await client.post("/v1/membership/voters", json={})).status_code == 400
+    assert [] == node.raft.trigger.calls
+
+
+async def test_a_member_is_removed_whatever_it_is_so_that_no_other_change_is_undone(node, client):
     assert (await client.delete("/v1/membership/3")).status_code == 200
-    assert [("change_membership", [1, 2])] == [call[:2] for call in node.raft.trigger.calls]
+    assert [("change_membership", None)] == [call[:2] for call in node.raft.trigger.calls]
+    assert [3] == node.raft.trigger.calls[0][2]["remove_members"]
 
 
-async def test_removing_another_node_removes_a_learner(node, client):
-    assert (await client.delete("/v1/membership/9")).status_code == 200
-    assert [9] == node.raft.trigger.calls[0][2]["remove_learners"]
+async def test_the_address_of_a_member_is_set(node, client):
+    body = {"id": 3, "raft": "10.0.0.3:9201", "management": "http://10.0.0.3:9101"}
+    reply = await client.post("/v1/membership/addresses", json={**body, "expect": {"last_log_id": LAST}})
+    assert body == reply.json()["requested"]
+    ((_, _, asked),) = node.raft.trigger.calls
+    assert {3: NodeAddress("10.0.0.3:9201", "http://10.0.0.3:9101")} == asked["set_addresses"]
+    assert LogId(Term(7), NodeId(1), LogIndex(12)) == asked["expect"].last_log_id
+
+
+async def test_an_address_that_is_none_is_400(node, client):
+    body = {"id": 3, "raft": "nowhere", "management": "http://h"}
+    assert (await client.post("/v1/membership/addresses", json=body)).status_code == 400
+    assert [] == node.raft.trigger.calls
 
 
 @pytest.mark.parametrize("name", ["0", "-1", "x", "1e3", "9" * 30, "%31%2f"])

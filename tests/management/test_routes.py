@@ -129,7 +129,7 @@ async def test_status_of_a_leader_has_every_field_of_the_contract(node, client):
         "building_snapshot": False,
         "transfer_to": None,
         "last_quorum_acked_ms_ago": 1.25,
-        "runtime_config": {"enable_tick": True, "enable_heartbeat": True, "enable_elect": True},
+        "runtime_config": {"enable_tick": True, "enable_heartbeat": True, "enable_elect": True, "enable_pre_vote": True},
         "alarms": [
             {"code": "plaintext", "detail": "open to the network", "hint": "use TLS", "node": None},
             {"code": "node_reverted", "detail": "n3", "hint": "allow it", "node": 3},
@@ -451,7 +451,8 @@ async def test_runtime_config_changes_what_is_named_and_shows_all(node, client):
     assert RuntimeFlags(enable_elect=False) == node.raft.now.runtime_flags
     body = reply.json()
     assert (reply.status_code, body["changed"], body["observed"]) == (200, True, True)
-    assert body["effective"] == {"enable_tick": True, "enable_heartbeat": True, "enable_elect": False}
+    shown = {"enable_tick": True, "enable_heartbeat": True, "enable_elect": False, "enable_pre_vote": True}
+    assert body["effective"] == shown
 
 
 async def test_runtime_config_that_holds_already_changes_nothing(client):

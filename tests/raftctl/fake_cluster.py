@@ -84,7 +84,7 @@ class FakeCluster:
             "building_snapshot": False,
             "transfer_to": None,
             "last_quorum_acked_ms_ago": None,
-            "runtime_config": {"enable_tick": True, "enable_heartbeat": True, "enable_elect": True},
+            "runtime_config": {"enable_tick": True, "enable_heartbeat": True, "enable_elect": True, "enable_pre_vote": True},
             "alarms": [],
             "fatal": None,
             "free_bytes": 10**11,

@@ -9,7 +9,7 @@ import pytest
 
 from raft_engine.core.commands import Apply, BuildSnapshot, InstallSnapshot, StoreSnapshotChunk
 from raft_engine.core.events import Applied, SnapshotBuilt, SnapshotChunkStored, SnapshotInstalled
-from raft_engine.errors import Panicked
+from raft_engine.errors import Panicked, SnapshotDeferred
 from raft_engine.runtime import apply_worker
 from raft_engine.runtime.apply_worker import ApplyWorker
 from raft_engine.runtime.entry_cache import EntryCache
@@ -201,3 +201,17 @@ def test_a_state_machine_with_too_few_results_is_a_bug():
 def test_a_gap_in_what_is_asked_for_is_a_bug():
     with pytest.raises(AssertionError, match="a gap"):
         Bench().apply(4, 6)
+
+
+def test_a_snapshot_that_the_state_machine_puts_off_is_reported_and_applying_goes_on():
+    bench = Bench()
+    bench.apply(0, 3)
+
+    def not_now():
+        raise SnapshotDeferred("a compaction is running")
+
+    bench.machine.snapshot = not_now
+    bench.worker.put(BuildSnapshot())
+    bench.apply(3, 6)
+    assert bench.events[1:2] == [SnapshotBuilt(None)]
+    assert bench.applied() == [3, 6]

@@ -237,3 +237,51 @@ async def test_a_watcher_is_woken_by_a_look_and_an_unwatched_engine_is_not_pictu
     watch.look(2000)
     await waiting
     assert watch.version > 2
+
+
+async def test_more_bytes_of_writes_than_may_be_uncommitted_are_not_accepted(made):
+    loop = made(ScriptedEngine(), Config(max_uncommitted_bytes=10))
+    heard = []
+    for data in (b"123456", b"7890", b"too much"):
+        loop.write(data, heard.append)
+    await turns()
+    assert [refusal.code for refusal in heard] == [RefusalCode.OVERLOADED]
+    loop.write(b"123456", heard.append)
+    await turns()
+    assert len(heard) == 1, "what was taken no longer counts"
+
+
+async def test_one_write_larger_than_the_bound_is_still_taken(made):
+    engine = ScriptedEngine()
+    loop = made(engine, Config(max_uncommitted_bytes=10))
+    loop.write(b"larger than that", lambda _: None)
+    await turns()
+    assert [len(event.writes) for event in engine.events()] == [1]
+
+
+async def test_writes_that_may_linger_wait_for_others_while_everything_else_is_handled(made):
+    engine = ScriptedEngine()
+    loop = made(engine, Config(api_batch_linger_ms=60_000, max_append_entries=3))
+    for data in (b"a", b"b"):
+        loop.write(data, lambda _: None)
+    loop.post(PeerConnected(peer(2)))
+    await turns()
+    assert engine.events() == [PeerConnected(peer(2))]
+    loop.write(b"c", lambda _: None)
+    await turns()
+    assert [len(event.writes) for event in engine.events()[1:]] == [3], "a full batch goes at once"
+
+
+async def test_a_write_lingers_no_longer_than_it_may(made):
+    taken = asyncio.Event()
+
+    def answer(event: Event) -> list[Command]:
+        if isinstance(event, ClientWritesRequested):
+            taken.set()
+        return []
+
+    engine = ScriptedEngine(answer)
+    loop = made(engine, Config(api_batch_linger_ms=1))
+    loop.write(b"a", lambda _: None)
+    await taken.wait()
+    assert [len(event.writes) for event in engine.events()] == [1]

@@ -1,0 +1,67 @@
+"""Which settings of an engine contradict each other: raft_engine/config.py; openraft's ConfigError, case by case."""
+
+from __future__ import annotations
+
+import pytest
+
+from raft_engine.config import OTHER_NAMES, Config, config_from_mapping
+from raft_engine.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"election_timeout_min_ms": 300, "election_timeout_max_ms": 300}, "must be below raft.election_timeout_max_ms"),
+        ({"max_payload_entries": 0}, "raft.max_payload_entries is 0; it must be at least 1"),
+        ({"heartbeat_interval_ms": 150}, "must be below raft.election_timeout_min_ms"),
+        ({"heartbeat_min_interval_ms": 51}, "must not be above raft.heartbeat_interval_ms"),
+        ({"heartbeat_min_interval_ms": -1}, "it must be at least 0"),
+        ({"snapshot_logs_since_last": -1}, "raft.snapshot_logs_since_last is -1; it must be at least 0"),
+        ({"reconnect_backoff_min_ms": 0}, "it must be at least 1"),
+        ({"reconnect_backoff_min_ms": 2000}, "must not be above raft.reconnect_backoff_max_ms"),
+        ({"removed_leader_step_down_ms": -2}, "it must be at least -1"),
+        ({"state_machine_channel_size": 0}, "it must be at least 1"),
+        ({"api_channel_size": 0}, "it must be at least 1"),
+        ({"snapshot_send_bytes_per_s": -1}, "it must be at least 0"),
+        ({"purge_batch_size": 0}, "it must be at least 1"),
+        ({"max_append_entries": 0}, "it must be at least 1"),
+        ({"on_unexpected_revert": "shrug"}, "on_unexpected_revert"),
+    ],
+)
+def test_a_setting_that_makes_no_sense_is_refused_with_its_name_and_value(settings, words):
+    with pytest.raises(ConfigError) as by_keyword:
+        Config(**settings)
+    with pytest.raises(ConfigError, match=next(iter(settings))):
+        config_from_mapping(settings)
+    assert words in str(by_keyword.value)
+
+
+@pytest.mark.parametrize("value", ["fast", 1.5, None, True])
+def test_a_number_that_is_none_is_refused(value):
+    with pytest.raises(ConfigError, match="election_timeout_min_ms"):
+        config_from_mapping({"election_timeout_min_ms": value})
+
+
+def test_an_unknown_setting_is_refused_with_the_nearest_known_one():
+    with pytest.raises(ConfigError, match="did you mean 'purge_batch_size'"):
+        config_from_mapping({"purge_batch": 1})
+
+
+@pytest.mark.parametrize("name", sorted(OTHER_NAMES))
+def test_a_field_of_openraft_that_is_called_otherwise_or_has_no_meaning_is_refused_with_the_reason(name):
+    with pytest.raises(ConfigError) as error:
+        config_from_mapping({name: 1})
+    assert f"raft.{name} is not a setting: {OTHER_NAMES[name]}" == str(error.value)
+    assert name not in Config.__struct_fields__
+
+
+def test_every_field_of_openrafts_config_is_a_setting_or_has_its_reason():
+    theirs = (
+        "cluster_name election_timeout_min election_timeout_max heartbeat_interval heartbeat_min_interval "
+        "install_snapshot_timeout send_snapshot_timeout max_payload_entries max_append_entries replication_lag_threshold "
+        "snapshot_policy snapshot_max_chunk_size max_in_snapshot_log_to_keep purge_batch_size api_channel_size "
+        "notification_channel_size state_machine_channel_size api_batch_capacity api_batch_linger log_stage_capacity "
+        "enable_tick enable_heartbeat enable_elect removed_leader_step_down enable_pre_vote backoff allow_log_reversion "
+        "enable_leader_restore"
+    )
+    assert [] == [name for name in theirs.split() if name not in Config.__struct_fields__ and name not in OTHER_NAMES]
