@@ -153,8 +153,8 @@ MUTANTS = (
     _core(
         "applies_before_entries_are_durable",
         "committing",
-        "upto = min(state.committed, state.flushed)",
-        "upto = state.committed",
+        "upto = min(state.committed, state.flushed, ",
+        "upto = min(state.committed, ",
         "the state machine is ahead of its log",
     ),
     _core(
