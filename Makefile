@@ -3,7 +3,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick acceptance verify fix simulate spec mutants clean
+.PHONY: help demo test quick acceptance verify fix simulate simulate-slice spec mutants clean
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
 BIN := .venv/bin
@@ -15,7 +15,7 @@ IN_SANDBOX = rm -rf $(SANDBOX) && mkdir -p $(SANDBOX)/tmp $(SANDBOX)/home && env
 	RAFTCTL_CONFIG=$(SANDBOX)/config.toml RAFTCTL_STATE=$(SANDBOX)/state/raftctl RAFTCTL_DEV_DIR=$(SANDBOX)/dev
 
 help: ## List these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
 
 demo: ## Three real nodes, every trigger, a node killed, a node rejoined; then everything is taken down
 	@sh scripts/setup.sh run
@@ -55,7 +55,11 @@ fix: ## Format, mend what ruff can mend, write the generated files again
 
 simulate: ## Simulated clusters under faults, new seeds for HOURS=1 hours; stops at the first seed that fails
 	@sh scripts/setup.sh dev
-	@$(BIN)/python -m raft_engine.testing.simulate --hours $(HOURS)
+	@$(BIN)/python -m raft_engine.testing.simulate --hours $(HOURS) --jobs 2
+
+simulate-slice: ## What each change must pass: 20 virtual cluster hours, every kind and pair of faults, 20 seeds run twice
+	@sh scripts/setup.sh dev
+	@$(BIN)/python -m raft_engine.testing.simulate --seeds 1..1000 --seconds 57 --jobs 2 --every-kind --virtual-hours 20 --twice 20
 
 spec: ## The TLA+ models of the rejoin, with and without each of its guards; needs Java
 	@sh scripts/setup.sh dev

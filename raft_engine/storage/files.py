@@ -1,4 +1,4 @@
-"""Every call that touches the disk, one method each.
+"""Every call that touches the disk, one method each, and what else a store takes from outside.
 
 Stores reach the disk through this class only, so a test can put another one in its place that records, delays, cuts short
 or fails any of the calls. Files are private to their owner and never reached through a symbolic link.
@@ -10,6 +10,8 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import secrets
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -125,6 +127,14 @@ class Files:
     def lock(self, descriptor: int) -> None:
         """Take the file for this process; `BlockingIOError` if another one has it."""
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def random_bits(self, count: int) -> int:
+        """Return a number that nobody else draws: for incarnations, salts and names."""
+        return secrets.randbits(count)
+
+    def utc_now(self) -> datetime:
+        """Return the time of day, for names that people read."""
+        return datetime.now(UTC)
 
     def zero(self, descriptor: int, since: int, until: int) -> None:
         """Overwrite bytes `since` … `until - 1` with zeros."""

@@ -9,7 +9,6 @@ Source: rejoin_safety (incarnation, boot counter, first start of a cluster).
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 import zlib
 from pathlib import Path
@@ -26,7 +25,7 @@ from raft_engine.types.membership import EMPTY_MEMBERSHIP, Membership
 FILE_NAME: Final = "identity.json"
 LOCK_NAME: Final = "lock"
 FORMAT: Final = 1
-_INCARNATION_BYTES: Final = 16
+_INCARNATION_BITS: Final = 128
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -100,7 +99,9 @@ def open_or_create(directory: Path, cluster: str, node_id: NodeId, files: Files,
     """
     identity = load_identity(directory, files)
     if identity is None:
-        identity = Identity(cluster, node_id, Incarnation(secrets.token_hex(_INCARNATION_BYTES)))
+        identity = Identity(
+            cluster, node_id, Incarnation(f"{files.random_bits(_INCARNATION_BITS):0{_INCARNATION_BITS // 4}x}")
+        )
     if (identity.cluster, identity.node_id) != (cluster, node_id):
         raise WrongDirectory(
             f"this directory belongs to node {identity.node_id} of cluster {identity.cluster!r}, "

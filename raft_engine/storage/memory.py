@@ -6,6 +6,7 @@ Source: openraft `stores/memstore`.
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -113,7 +114,7 @@ class MemorySnapshots:
             return self._newest[0] if self._newest else None
 
     def build(self, last_log_id: LogId, membership: StoredMembership, chunks: Iterable[bytes]) -> SnapshotMeta:
-        meta = SnapshotMeta(last_log_id, membership, new_snapshot_id(last_log_id))
+        meta = SnapshotMeta(last_log_id, membership, new_snapshot_id(last_log_id, secrets.randbits(32)))
         data = b"".join(encode_snapshot(meta, chunks))
         meta = msgspec.structs.replace(meta, size_bytes=len(data))
         self._publish(meta, data)

@@ -10,7 +10,6 @@ Source: rejoin_safety, way A, step 5 and the rules for undoing it.
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 from typing import Final, TypeVar
@@ -208,7 +207,7 @@ def _make_directory(directory: Path, files: Files) -> None:
 
 def _new_name(path: Path, files: Files) -> str:
     """Return a name for a retired directory that is not taken."""
-    stamp = f"retired-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    stamp = f"retired-{files.utc_now():%Y%m%dT%H%M%SZ}"
     names = (stamp if number == 1 else f"{stamp}-{number}" for number in count(1))
     return next(name for name in names if not files.exists(path / name))
 

@@ -13,7 +13,6 @@ Source: dissertation 11.7.3; etcd `server/storage/wal`; fsyncgate (2018); format
 from __future__ import annotations
 
 import logging
-import secrets
 import threading
 from array import array
 from bisect import bisect_right
@@ -298,7 +297,7 @@ class SegmentLog:
             self._sync_segment()
         if self._marks.newest == 0:
             self._before_first_segment()
-        header = SegmentHeader(LogIndex(self._last.index + 1), self._last, secrets.randbits(32))
+        header = SegmentHeader(LogIndex(self._last.index + 1), self._last, self._files.random_bits(32))
         path = self._segment_path(header.first_index)
         descriptor = self._spare.take(path, encode_segment_header(header))
         segment = _Segment(path, descriptor, header, self._files.size(descriptor))

@@ -99,7 +99,7 @@ class SnapshotFiles:
 
     @_writing
     def build(self, last_log_id: LogId, membership: StoredMembership, chunks: Iterable[bytes]) -> SnapshotMeta:
-        meta = SnapshotMeta(last_log_id, membership, new_snapshot_id(last_log_id))
+        meta = SnapshotMeta(last_log_id, membership, new_snapshot_id(last_log_id, self._files.random_bits(32)))
         path = self.directory / _BUILDING_NAME
         with self._building:
             descriptor = self._files.open(path, create=True)

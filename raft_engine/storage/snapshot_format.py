@@ -10,7 +10,6 @@ Source: own format; the double checksum follows LevelDB's blocks and etcd's snap
 
 from __future__ import annotations
 
-import secrets
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -39,9 +38,9 @@ ReadAt = Callable[[int, int], bytes]
 """Returns bytes of a snapshot: (offset, count) -> at most `count` bytes."""
 
 
-def new_snapshot_id(last_log_id: LogId) -> str:
-    """Return an id no other build has, readable by people: T5-N1.1180-8a3f01c2."""
-    return f"T{last_log_id.term}-N{last_log_id.node_id}.{last_log_id.index}-{secrets.token_hex(4)}"
+def new_snapshot_id(last_log_id: LogId, random: int) -> str:
+    """Return an id no other build has (`random`: 32 bits), readable by people: T5-N1.1180-8a3f01c2."""
+    return f"T{last_log_id.term}-N{last_log_id.node_id}.{last_log_id.index}-{random:08x}"
 
 
 def encode_snapshot(meta: SnapshotMeta, chunks: Iterable[bytes]) -> Iterator[bytes]:

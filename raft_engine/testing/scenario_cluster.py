@@ -45,8 +45,8 @@ from raft_engine.core.events import (
     SnapshotChunkStored,
     SnapshotInstalled,
 )
+from raft_engine.testing.scenario_disk import DiskImage, LogCommand, Machine, restored_from
 from raft_engine.testing.scenario_safety import Safety
-from raft_engine.testing.simulator import DiskImage, LogCommand, Machine, restored_from
 from raft_engine.types.entry import EntryKind, make_entry
 from raft_engine.types.hard_state import HardState
 from raft_engine.types.ids import Incarnation, LogIndex, NodeId, PeerId, Term, Ticket

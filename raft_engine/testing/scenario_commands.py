@@ -33,7 +33,7 @@ from raft_engine.core.events import (
 from raft_engine.core.progress import Progress
 from raft_engine.errors import ConfigError
 from raft_engine.testing.scenario_cluster import Actor, Cluster, Flight, address_of, describe_hard_state, short
-from raft_engine.testing.simulator import DiskImage
+from raft_engine.testing.scenario_disk import DiskImage
 from raft_engine.types.entry import Entry, EntryKind, make_entry
 from raft_engine.types.hard_state import HardState, Recovery
 from raft_engine.types.ids import NOBODY, LogIndex, NodeId, Term

@@ -19,8 +19,10 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -31,6 +33,7 @@ from raft_engine.storage.files import DIRECTORY_MODE, Files
 SECTOR_BYTES: Final = 512
 """What a disk writes whole or not at all."""
 ROOT: Final = 0
+_NEW_YEAR: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class Write(msgspec.Struct, frozen=True):
@@ -256,9 +259,16 @@ class SimDisk:
 class SimFiles(Files):
     """One process's view of a disk. After the disk's `kill` or `power_fails` none of its calls works any more."""
 
-    def __init__(self, disk: SimDisk, before: Before | None = None) -> None:
+    def __init__(self, disk: SimDisk, before: Before | None = None, dice: random.Random | None = None) -> None:
+        """Open the disk for a process.
+
+        Args:
+            before: called before each call.
+            dice: where random numbers come from, so that a seed repeats them; without it they are really random.
+        """
         self.disk = disk
         self.before = before
+        self._dice = dice
         self._life = disk.lives
         self._open: dict[int, tuple[int, Path]] = {}
         self._next_descriptor = 3
@@ -372,6 +382,12 @@ class SimFiles(Files):
         if node in self.disk.locks:
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), str(path))
         self.disk.locks[node] = self
+
+    def random_bits(self, count: int) -> int:
+        return super().random_bits(count) if self._dice is None else self._dice.getrandbits(count)
+
+    def utc_now(self) -> datetime:
+        return super().utc_now() if self._dice is None else _NEW_YEAR
 
     # --- in parts ----------------------------------------------------------------------------------------------------------
 

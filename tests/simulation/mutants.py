@@ -204,14 +204,14 @@ MUTANTS = (
         "entries committed with the node's help after the barrier are lost with it",
         (
             Edit(
-                "raft_engine.testing.simulator",
-                "        node.stopped = True\n        self.stop(node)\n",
-                "        node.stopped = True\n",
+                "raft_engine.testing.sim_operators",
+                '        if node.engine is not None:\n            self._simulation.stop(node)\n        self._simulation.note("rejoin"',
+                '        self._simulation.note("rejoin"',
             ),
             Edit(
-                "raft_engine.testing.simulator",
-                "            node.durable = DiskImage(HardState(",
-                "            self.stop(node)\n            node.durable = DiskImage(HardState(",
+                "raft_engine.testing.sim_operators",
+                "            if not node.in_hand or node.life != life:\n                return  # everything",
+                "            if node.engine is not None:\n                self._simulation.stop(node)\n            if not node.in_hand:\n                return  # everything",
             ),
         ),
     ),
@@ -220,9 +220,9 @@ MUTANTS = (
         "a wiped node lets a leader win that lacks committed entries",
         (
             Edit(
-                "raft_engine.testing.simulator",
+                "raft_engine.testing.sim_operators",
                 "            if isinstance(outcome, BarrierOutcome):\n",
-                "            if self.committed:\n                outcome = BarrierOutcome(self.committed[0].log_id, ())\n",
+                "            if self._simulation.committed:\n                outcome = BarrierOutcome(self._simulation.committed[0].log_id, ())\n",
             ),
         ),
     ),
