@@ -87,6 +87,7 @@ def on_time(state: RaftState, now: Millis, out: Outbox) -> None:
     if state.leader is not None or now < (candidate.deadline if candidate is not None else state.election_deadline):
         return
     state.known_leader = None
+    state.seen_greater_log = False
     if candidate is not None:
         drop_candidacy(state, RefusalCode.ELECTION_LOST, "the round ended without a majority", out)
     state.election_deadline = now + state.election_timeout()
@@ -168,8 +169,10 @@ def on_vote_response(state: RaftState, sender: PeerId, response: VoteResponse, n
         candidate.granted.add(sender)
     else:
         candidate.refused[sender] = response.reason
-        if response.reason == "log":
+        if response.reason == "log" and not state.seen_greater_log:
+            # Whoever has more entries goes first, also where the round goes on because somebody does not answer at all.
             state.seen_greater_log = True
+            candidate.deadline += state.config.election_timeout_max_ms
     _count(state, candidate, now, out)
 
 

@@ -29,6 +29,8 @@ def on_chunk_response(state: RaftState, sender: PeerId, response: SnapshotChunkR
     if response.snapshot_id != progress.snapshot.snapshot_id:
         return
     if not response.installed:
+        if response.next_offset == progress.snapshot_offset:
+            return  # that chunk is on its way; answering every doubled answer would double the chunks for ever (RFC 1123, 4.2.3.1)
         progress.snapshot_offset = response.next_offset
         send_chunk(leader, progress, now, out)
         return

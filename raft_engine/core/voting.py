@@ -16,6 +16,7 @@ from raft_engine.core.commands import SaveHardState, SendMessage
 from raft_engine.core.outbox import Outbox
 from raft_engine.core.state import RaftState, VoteFlushed
 from raft_engine.types.ids import NOBODY, LogIndex, Millis, PeerId, Term
+from raft_engine.types.log_id import LogId
 from raft_engine.types.messages import ReadIndexResponse, VoteRequest
 from raft_engine.types.outcomes import Refusal, RefusalCode
 from raft_engine.types.vote import Vote
@@ -128,9 +129,19 @@ def why_not_grant(state: RaftState, sender: PeerId, request: VoteRequest, now: M
             return "vote"
     elif _leader_lives(state, sender, now) and not request.leadership_transfer:
         return "lease"
-    if request.last_log_id < state.log.last:
+    if request.last_log_id < _must_hold(state):
         return "log"
     return ""
+
+
+def _must_hold(state: RaftState) -> LogId:
+    """Return what a candidate's log must reach: this node's own end; while it recovers, the barrier it was wiped behind.
+
+    Every later leader of the configuration that held the barrier has it. A node that a former configuration still names may
+    never have heard of that one, and must not be elected by what the wiped node has forgotten.
+    """
+    last = state.log.last
+    return last if state.recovery is None else max(last, state.recovery.until)
 
 
 def _leader_lives(state: RaftState, sender: PeerId, now: Millis) -> bool:

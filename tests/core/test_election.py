@@ -336,6 +336,16 @@ def test_whoever_has_fewer_entries_lets_the_others_go_first():
     assert node.now + 150 + 300 == node.state.election_deadline
 
 
+def test_whoever_has_fewer_entries_lets_the_others_go_first_also_while_somebody_does_not_answer():
+    """Simulated seed 436: of three nodes one was gone, and the shorter log stood up first in term after term."""
+    node = Node()
+    elect(node)
+    deadline = node.state.candidate.deadline
+    for _ in range(2):
+        node.hear(2, refuse(1, "log"))
+    assert deadline + 300 == node.state.candidate.deadline
+
+
 def test_a_higher_term_ends_the_candidacy():
     node = Node()
     elect(node)

@@ -41,6 +41,19 @@ def test_the_next_chunk_goes_from_where_the_receiver_is():
     assert [40] == offsets(answer(shipping(), 40))
 
 
+def test_a_doubled_answer_does_not_double_the_chunks():
+    """Simulated seed 200: each doubled answer began a stream of its own, until the receiver was behind for ever."""
+    node = shipping()
+    answer(node, 40)
+    assert [] == offsets(answer(node, 40))
+
+
+def test_a_receiver_that_has_less_than_it_had_is_sent_it_again():
+    node = shipping()
+    answer(node, 40)
+    assert [0] == offsets(answer(node, 0))
+
+
 def test_an_answer_about_another_snapshot_is_ignored():
     assert [] == offsets(answer(shipping(), 40, snapshot="older"))
 

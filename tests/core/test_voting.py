@@ -171,6 +171,13 @@ def test_a_candidate_whose_log_ends_before_ones_own_is_refused(last, granted: bo
     assert (granted, "" if granted else "log") == (response.granted, response.reason)
 
 
+@pytest.mark.parametrize(("last", "reason"), [(at(0, 1), "log"), (at(2, 8), "log"), (at(2, 9), ""), (at(3, 4), "")])
+def test_a_recovering_node_grants_only_whoever_holds_the_barrier_it_was_wiped_behind(last, reason: str):
+    """Simulated seed 459: a node that only a former configuration named was elected by what the wiped node had forgotten."""
+    node = Node(log=[], hard=vote(2, 3), recovery=Recovery(at(2, 9), "wiped"))
+    assert reason == answer(node, 2, ask(7, last)).reason
+
+
 def test_a_refused_request_changes_nothing_whatever_its_term():
     node = Node(log=[2, 2])
     answer(node, 2, ask(7, at(1, 1)))
