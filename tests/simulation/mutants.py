@@ -88,15 +88,15 @@ MUTANTS = (
     _core(
         "grants_without_comparing_logs",
         "voting",
-        "if request.last_log_id < state.log.last:",
+        "if request.last_log_id < _must_hold(state):",
         "if request.last_log_id.index < 0:",
         "a leader without committed entries",
     ),
     _core(
         "compares_only_log_lengths",
         "voting",
-        "if request.last_log_id < state.log.last:",
-        "if request.last_log_id.index < state.log.last.index:",
+        "if request.last_log_id < _must_hold(state):",
+        "if request.last_log_id.index < _must_hold(state).index:",
         "a long log of an old term wins against committed entries",
     ),
     _core(
@@ -275,6 +275,20 @@ MUTANTS = (
         "    if response.vote.term > state.term:\n        adopt_higher_term(state, response.vote.term, now, out)\n        return\n",
         "",
         "a deposed leader stays, and the cluster does not come together",
+    ),
+    _core(
+        "recovering_node_votes_by_its_short_log",
+        "voting",
+        "return last if state.recovery is None else max(last, state.recovery.until)",
+        "return last",
+        "a former configuration elects a leader by what a wiped node has forgotten",
+    ),
+    _core(
+        "doubled_answers_double_the_chunks",
+        "shipping",
+        "        if response.next_offset == progress.snapshot_offset:\n",
+        "        if response.next_offset < 0:\n",
+        "a snapshot transfer grows without end and never arrives",
     ),
     _core(
         "probe_waits_for_ever",
