@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from raft_engine.core.commands import AppendEntries, ResetLog, TruncateLog
 from raft_engine.core.engine import Engine
 from raft_engine.core.leader import LeaderState
+from raft_engine.core.quorum import has_quorum
 from raft_engine.core.reading import CLOCK_DRIFT
 from raft_engine.core.replication import quorum_acked_at
 from raft_engine.kv.commands import PUT, Applied, Command, decode_command
@@ -177,25 +178,27 @@ class Checks:
             found = node.view.read(index - 1, index)
             if not found:
                 return  # it came with a snapshot, whose entries another node has shown
-            if state.leader is not None and len(state.memberships) == 1:
-                self._quorum_holds(found[0], state.membership)
+            if state.leader is not None:
+                self._quorum_holds(found[0], [stored.membership for stored in state.memberships])
             self.committed.append(found[0])
             if found[0].kind == EntryKind.MEMBERSHIP:
                 self._configuration_follows(found[0])
 
-    def _quorum_holds(self, entry: Entry, membership: Membership) -> None:
-        voters = membership.voters()
-        copies = 0
+    def _quorum_holds(self, entry: Entry, memberships: list[Membership]) -> None:
+        """Look for the entry on the disks of a quorum; a leader that begins another configuration now counted by the one before."""
+        voters = {peer for membership in memberships for peer in membership.voters()}
+        holders: set[PeerId] = set()
         for other in self._simulation.nodes.values():
             if other.me not in voters or not other.durable.holds(entry.log_id):
                 continue
             gone = entry.index <= other.durable.purged.index or other.is_rotten
             assert gone or other.holds_on_disk(entry), f"{other.me} says that {entry} is durable, its disk does not hold it"
-            copies += 1
+            holders.add(other.me)
         # An acknowledgement sent before the directory went counts: that life votes for nobody any more.
-        copies += sum(me in voters and disk.holds(entry.log_id) for me, disk in self.lost)
-        enough = len(voters) // 2 + 1
-        assert copies >= enough, f"{entry} is committed with {copies} durable copies, not {enough}"
+        holders |= {me for me, disk in self.lost if me in voters and disk.holds(entry.log_id)}
+        assert any(has_quorum(membership.configs, holders) for membership in memberships), (
+            f"{entry} is committed with durable copies on {sorted(peer.node_id for peer in holders)} only, of {memberships}"
+        )
 
     def _configuration_follows(self, entry: Entry) -> None:
         new, old = decode_membership(entry.data), self._configuration

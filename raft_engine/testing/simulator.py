@@ -177,9 +177,18 @@ class Simulation:
         for _ in range(200):
             self.clients.write()
             self._advance(self.now + 20)
-        self._advance(self.now + 2_000)
+        for _ in range(HEALS_MAX):
+            self._advance(self.now + 2_000)
+            if len({node.machine.last_applied.index for node in self._members()}) == 1:
+                break
         assert len(self.acknowledged) > before, "no write succeeded after all faults were healed"
         self._check_healed()
+
+    def _members(self) -> list[SimNode]:
+        """Return those that the leader knows."""
+        leader = self.leader()
+        known = leader.engine.state.membership.members() if leader is not None and leader.engine is not None else set()
+        return [node for node in self.nodes.values() if node.me in known]
 
     def _check_healed(self) -> None:
         leader = self.leader()
@@ -187,7 +196,7 @@ class Simulation:
         assert leader.engine is not None
         membership = leader.engine.state.membership
         assert not membership.is_joint, "a joint configuration was left standing"
-        members = [node for node in self.nodes.values() if membership.is_member(node.me)]
+        members = self._members()
         states = {node.me.node_id: node.engine.state.server_state() if node.engine else node.broken for node in members}
         applied = {node.machine.last_applied.index for node in members}
         assert len(applied) == 1, f"nodes did not converge: {applied}, {states}"
