@@ -69,7 +69,7 @@ class Problem(msgspec.Struct, frozen=True):
 class Scan(msgspec.Struct):
     """What stands in a segment: its good records, up to the end or to the first problem.
 
-    `end` is where the next write goes, `data_end` where the zeros begin.
+    `end` is where the next write goes, `data_end` where the zeros begin; bytes before `durable` were durable, as a seal says.
     """
 
     offsets: array[int]
@@ -79,6 +79,7 @@ class Scan(msgspec.Struct):
     end: int
     data_end: int
     problem: Problem | None = None
+    durable: int = 0
 
 
 def encode_segment_header(header: SegmentHeader) -> bytes:
@@ -110,7 +111,7 @@ def encode_seal(salt: int, offset: int, durable: int) -> bytes:
     return _SEAL.pack(_SEAL_MARK, crc, durable)
 
 
-def scan_segment(data: bytes, header: SegmentHeader, path: str, upto: LogIndex | None = None) -> Scan:  # noqa: C901, PLR0912 (see below)
+def scan_segment(data: bytes, header: SegmentHeader, path: str, upto: LogIndex | None = None) -> Scan:  # noqa: C901, PLR0912, PLR0915 (see below)
     """Return what stands in a whole segment, every checksum verified; entries after `upto` are not looked at.
 
     One loop on purpose: a call per record would make a restart with a million entries twice as long.
@@ -125,15 +126,20 @@ def scan_segment(data: bytes, header: SegmentHeader, path: str, upto: LogIndex |
     reason = ""
     while offset < data_end and index <= last_index:
         if offset > last_header_at:
-            if _seal_at(data, offset, header.salt) is None:
+            durable = _seal_at(data, offset, header.salt)
+            if durable is None:
                 reason = "the record is cut short"
                 break
+            scan.durable = max(scan.durable, durable)
             offset += SEAL_BYTES
             continue
         length, crc, version, kind, _reserved, term, node_id, found = unpack(data, offset)
-        if length == _SEAL_MARK and _seal_at(data, offset, header.salt) is not None:
-            offset += SEAL_BYTES
-            continue
+        if length == _SEAL_MARK:
+            durable = _seal_at(data, offset, header.salt)
+            if durable is not None:
+                scan.durable = max(scan.durable, durable)
+                offset += SEAL_BYTES
+                continue
         if not HEADER_BYTES <= length <= _RECORD_BYTES_MAX or offset + length > len(data):
             reason = f"impossible record length {length}"
             break

@@ -500,15 +500,16 @@ class SegmentLog:
             self._last = scan.last
             self._outline.add_scanned(scan.runs, scan.memberships, scan.last.index)
             if is_newest:
-                self._finish_newest(segment, scan)
+                self._finish_newest(segment, scan, data)
         check_purge_mark(marks, self._last, self._outline.runs, self.directory)
         self._outline.forget_upto(marks.purged.index)
 
-    def _finish_newest(self, segment: _Segment, scan: Scan) -> None:
+    def _finish_newest(self, segment: _Segment, scan: Scan, data: bytes) -> None:
         """Cut off what a crash left behind the last good record, and make durable what counts from now on.
 
         The process before may have been killed between a write and its sync: what it left in the kernel's memory can be
-        read, and would still be lost with the power.
+        read, and would still be lost with the power. If its sync had failed, the kernel even takes those pages for clean, and
+        another sync would do nothing: what no seal calls durable is therefore written once more.
         """
         if scan.problem is not None:
             _logger.warning(
@@ -519,8 +520,13 @@ class SegmentLog:
                 scan.problem.offset,
                 scan.problem.reason,
             )
-        if scan.data_end > scan.end:
+        if self._marks.truncate_after is not None:
+            self._files.zero(segment.descriptor, scan.end, segment.size)
+        elif scan.data_end > scan.end:
             self._files.zero(segment.descriptor, scan.end, scan.data_end)
+        durable = max(scan.durable, SEGMENT_HEADER_BYTES)
+        if durable < scan.end:
+            self._files.pwrite(segment.descriptor, data[durable : scan.end], durable)
         self._files.fdatasync(segment.descriptor)
         segment.durable = segment.end
         self._seal(segment)

@@ -95,7 +95,10 @@ class TwoSlots:
             self._newest = newest_slot(slots, str(path))
             self._durable_slot = slots.index(self._newest)
             if slots[0] != slots[1]:
-                files.fdatasync(self._descriptor)  # a killed process may have left the newest one unsynced
+                # A killed process may have left the newest one unsynced; if its sync failed, only writing it again helps.
+                page = encode_slot(magic, self._newest)
+                files.pwrite(self._descriptor, page, self._durable_slot * SLOT_BYTES)
+                files.fdatasync(self._descriptor)
                 self._copy()
                 files.fdatasync(self._descriptor)
         except BaseException:

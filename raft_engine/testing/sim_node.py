@@ -194,7 +194,7 @@ class SimNode:
             errno.EBADF: "fdatasync fsync",
         }
         self._disk_error = number, names[number]
-        self.needs_reboot = number != errno.ENOSPC
+        self.needs_reboot = number == errno.EIO and self.dice.random() < 0.5
 
     def mend(self) -> None:
         """Nothing is wrong with this machine any more; what is on its disk stays as it is."""
