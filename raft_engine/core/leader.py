@@ -85,6 +85,8 @@ class LeaderState:
     barriers: list[PendingBarrier] = field(default_factory=list)
     changes: list[PendingChange] = field(default_factory=list)
     transfer: Transfer | None = None
+    lease_given_up: bool = False
+    """Somebody was asked to campaign without waiting for leases, and may do so at any time of this term: none is relied upon."""
     removed_at: Millis | None = None
     """When this leader was first seen to be no voter of a committed configuration."""
     held_writes: list[ClientWrite] = field(default_factory=list)

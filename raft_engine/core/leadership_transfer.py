@@ -5,7 +5,8 @@ Rules:
    timeout.
 2. While the target catches up and campaigns, writes are held, not refused; leases are not relied upon.
 3. The target campaigns only with everything the leader has.
-4. When nobody has taken over within one election timeout, the leader serves again and says so.
+4. When nobody has taken over within one election timeout, the leader serves again and says so; but never again by lease,
+   since the target, once asked, may still be elected without regard to leases.
 Source: dissertation 3.10; openraft `engine/handler/leader_handler/`, issues 1747, 1805, 2088 for what must not happen.
 """
 
@@ -82,6 +83,7 @@ def hand_over(state: RaftState, out: Outbox) -> None:
     progress = leader.progress.get(transfer.to)
     if progress is not None and progress.matching == state.log.last.index:
         transfer.requested = True
+        leader.lease_given_up = True
         out.push(SendMessage(transfer.to, TransferRequest(leader.vote, state.log.last)))
 
 

@@ -4,7 +4,7 @@ Rules:
 1. A leader serves no read before an entry of its own term is committed.
 2. Read index: the commit index at the request, once a quorum has answered a heartbeat sent after the request.
 3. Lease: the commit index at once, while a quorum's answers are younger than the shortest election timeout less what clocks
-   may drift apart; not while leadership is being handed over.
+   may drift apart; not while leadership is being handed over, nor in that term after somebody was asked to take over.
 4. A follower asks its leader for the index and waits until it has applied it.
 5. A recovering node serves no read.
 Reads share rounds: those that come while one is under way wait for the next.
@@ -78,7 +78,7 @@ def on_read_index_response(state: RaftState, response: ReadIndexResponse, out: O
 
 
 def _lease_read_allowed(state: RaftState, leader: LeaderState, now: Millis) -> bool:
-    if leader.transfer is not None or state.committed < leader.first_index:
+    if leader.transfer is not None or leader.lease_given_up or state.committed < leader.first_index:
         return False
     return now < quorum_acked_at(state, leader, now) + state.config.election_timeout_min_ms * (1 - CLOCK_DRIFT)
 

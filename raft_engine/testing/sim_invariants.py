@@ -162,7 +162,12 @@ class Checks:
             if other is winner or engine is None or engine.state.leader is None or engine.state.vote.term >= term:
                 continue
             state, leader = engine.state, engine.state.leader
-            if simulation.lease_is_void() or leader.transfer is not None or state.committed < leader.first_index:
+            if (
+                simulation.lease_is_void()
+                or leader.transfer is not None
+                or leader.lease_given_up
+                or state.committed < leader.first_index
+            ):
                 continue
             clock = other.clock()
             until = quorum_acked_at(state, leader, clock) + state.config.election_timeout_min_ms * (1 - CLOCK_DRIFT)

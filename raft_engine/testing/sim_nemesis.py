@@ -6,10 +6,9 @@ is lost by them. What a disk had promised may be damaged on one node at a time o
 - bits rot where the format promises to notice: records that a later seal covers, one of the two copies of a small value, the
   identity, a snapshot. Rot in the last record whose seal the power took as well looks like a write cut short, and no log
   can tell the two apart;
-- after a failed sync the machine is rebooted, so that nobody believes what the kernel only remembers;
 - a machine is put back to an older image only while every other voter holds all that it ever acknowledged, and while its vote
-  is the one in the image. Otherwise a rolled back voter is a voter that lies, which no consensus survives. What is asked for
-  is that the leader notices and fences it, and that it comes back.
+  and its configuration are the ones in the image. Otherwise a rolled back voter is a voter that lies, which no consensus
+  survives. What is asked for is that the leader notices and fences it, and that it comes back.
 """
 
 from __future__ import annotations
@@ -244,11 +243,13 @@ class Nemesis:
         if node.in_hand or node.broken or node.engine is None:
             return
         image, promised, me = node.disk.durable.copy(), node.durable.copy(), node.me
+        known = node.engine.state.effective.log_id
         # What an image holds beyond what was reported is whatever had been synced by then.
 
         def put_back() -> None:
             lost = node.durable.last.index - promised.last.index
             is_same = node.me == me and node.durable.hard_state == promised.hard_state == node.view.hard_state
+            is_same = is_same and node.engine is not None and node.engine.state.effective.log_id == known
             if not is_same or lost <= 0 or self._simulation.chaos.is_over or not self._may_be_put_back(node):
                 return
             if node.engine is not None:

@@ -6,6 +6,7 @@ from raft_engine.core.commands import Respond, SendMessage
 from raft_engine.core.events import (
     MembershipChangeRequested,
     MessageReceived,
+    PeerLost,
     PeerReplaced,
     ReadRequested,
     TransferLeaderRequested,
@@ -155,6 +156,15 @@ def test_the_lease_begins_when_the_answered_round_was_sent_not_when_it_was_answe
     node.accept(2, 2, round_=1)
     node.accept(3, 2, round_=1)
     node.now += 40
+    assert [] == outcomes(read(node, lease=True))
+
+
+def test_no_lease_read_in_the_term_of_a_transfer_that_failed():
+    """Simulated seed 2038: the target had been elected without regard to leases, committed, and died."""
+    node = leader()
+    node.do(TransferLeaderRequested(node.ticket(), 2, 1000.0))
+    node.do(PeerLost(peer(2), "reset"))
+    assert node.state.leader.transfer is None
     assert [] == outcomes(read(node, lease=True))
 
 

@@ -258,9 +258,16 @@ MUTANTS = (
     _core(
         "lease_during_a_transfer",
         "reading",
-        "    if leader.transfer is not None or state.committed",
+        "    if leader.transfer is not None or leader.lease_given_up or state.committed",
         "    if state.committed",
         "a leader that asked to be replaced serves old data",
+    ),
+    _core(
+        "lease_after_a_failed_transfer",
+        "reading",
+        "    if leader.transfer is not None or leader.lease_given_up or state.committed",
+        "    if leader.transfer is not None or state.committed",
+        "a leader whose successor was elected after all, and died, serves old data",
     ),
     _core(
         "transfer_never_ends",
