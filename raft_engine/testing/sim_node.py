@@ -392,7 +392,10 @@ class SimNode:
         commands = engine.handle(event, self.clock())
         invariants.check(engine.state)
         self.simulation.told(self, event, commands)
-        self._carry_out(commands)
+        if commands:
+            self._carry_out(commands)
+        elif isinstance(event, Ticked):
+            return  # most of what happens is that nothing does
         if self.engine is engine:
             self.simulation.checks.node(self, engine)
 
