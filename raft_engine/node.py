@@ -11,6 +11,8 @@ import logging
 from collections.abc import Mapping
 
 from raft_engine import __version__
+from raft_engine.kv.disk_store import DiskStore
+from raft_engine.kv.memory_store import MemoryStore
 from raft_engine.kv.store import KeyValueStore
 from raft_engine.management.access import Security
 from raft_engine.management.server import ManagementServer
@@ -33,13 +35,14 @@ class Node:
     def __init__(self, config: NodeConfig, data_dir: DataDir, ending: asyncio.Event) -> None:
         self._config = config
         self._data_dir = data_dir
-        self._store = KeyValueStore()
+        self._store: KeyValueStore = MemoryStore()  # empty, until the engine starts for the first time
         self._member = Member(
             data_dir,
             config.raft,
             listen_raft=config.listen_raft,
             address=config.advertise,
-            make_state_machine=self._new_store,
+            make_state_machine=self._open_store,
+            release_state_machine=self._close_store,
         )
         self._server = ManagementServer(self)
         self._ending = ending
@@ -89,9 +92,13 @@ class Node:
         for alarm in self._config.alarms:
             logger.warning("%s: %s (hint: %s)", alarm.code, alarm.detail, alarm.hint)
 
-    def _new_store(self) -> KeyValueStore:
-        self._store = KeyValueStore()
+    def _open_store(self) -> KeyValueStore:
+        in_memory = self._config.state_machine == "memory"
+        self._store = MemoryStore() if in_memory else DiskStore(self._data_dir.state_machine_path)
         return self._store
+
+    def _close_store(self) -> None:
+        self._store.close()
 
     # -- what the endpoint sees ----------------------------------------------------------------------------------------
 

@@ -25,6 +25,8 @@ from raft_engine.types.metrics import Alarm
 T = TypeVar("T")
 
 CLUSTER_NAME_CHARACTERS_MAX = 64
+STATE_MACHINES = ("disk", "memory")
+"""The first is the default."""
 NODE_ID_MAX = 2**63 - 1
 """Ids travel as unsigned 64-bit numbers and are shown by programs whose integers are signed."""
 
@@ -40,6 +42,8 @@ class NodeConfig(msgspec.Struct, frozen=True):
     advertise: NodeAddress
     bootstrap: dict[NodeId, NodeAddress] | None
     raft: Config
+    state_machine: str
+    """`disk` or `memory`: where the key-value store keeps its data."""
     security: Security
     alarms: tuple[Alarm, ...]
 
@@ -65,7 +69,11 @@ def load_node_config(path: Path) -> NodeConfig:
 
 def parse_node_config(document: Mapping[str, object], base: Path) -> NodeConfig:
     """Return the settings in a parsed file that lies in directory `base`. Raises: ConfigError."""
-    _only(document, "", ["cluster", "node_id", "data_dir", "listen", "advertise", "bootstrap", "raft", "security"])
+    _only(
+        document,
+        "",
+        ["cluster", "node_id", "data_dir", "listen", "advertise", "bootstrap", "raft", "state_machine", "security"],
+    )
     cluster = _cluster_name(_need(document, "cluster", str))
     node_id = _node_id(_need(document, "node_id", int), "node_id")
     data_dir = base / _need(document, "data_dir", str)
@@ -83,6 +91,7 @@ def parse_node_config(document: Mapping[str, object], base: Path) -> NodeConfig:
         advertise=advertise,
         bootstrap=_bootstrap(document, node_id),
         raft=config_from_mapping(_table(document, "raft")),
+        state_machine=_state_machine(document),
         security=security,
         alarms=alarms,
     )
@@ -123,6 +132,14 @@ def _bootstrap(document: Mapping[str, object], node_id: NodeId) -> dict[NodeId, 
     if node_id not in members:
         raise ConfigError(f"bootstrap.members does not name this node ({node_id})")
     return members
+
+
+def _state_machine(document: Mapping[str, object]) -> str:
+    table = _table(document, "state_machine", ["kind"])
+    kind = _optional(table, "state_machine.kind", str) or STATE_MACHINES[0]
+    if kind not in STATE_MACHINES:
+        raise ConfigError(f"state_machine.kind must be {' or '.join(STATE_MACHINES)}, not {kind!r}")
+    return kind
 
 
 def _security(

@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
 from raft_engine.kv.stream import digest_state
-from raft_engine.kv.views import StateView
+from raft_engine.kv.views import View
 from raft_engine.types.ids import LogIndex
 from raft_engine.types.log_id import LogId
 
@@ -24,9 +24,9 @@ MARKS_MAX: Final = 8
 class Digest:
     """The digest of the state after `log_id`; `value` is there when its turn has come."""
 
-    def __init__(self, view: StateView, thread: ThreadPoolExecutor) -> None:
+    def __init__(self, view: View, thread: ThreadPoolExecutor) -> None:
         self.log_id = view.last_applied
-        self._view: StateView | None = view
+        self._view: View | None = view
         self.value: Future[str] = thread.submit(self._compute)
         """SHA-256, hexadecimal. Cancelled: too many newer marks came before its turn."""
 
@@ -54,7 +54,7 @@ class Digests:
         self._marks: dict[LogIndex, Digest] = {}
         self._asked: Digest | None = None
 
-    def mark(self, view: StateView) -> None:
+    def mark(self, view: View) -> None:
         """Begin the digest of a marked moment; the oldest mark makes room."""
         self._marks[view.last_applied.index] = Digest(view, self._thread)
         while len(self._marks) > MARKS_MAX:
@@ -68,7 +68,7 @@ class Digests:
         """Return the digest of the mark at `index` and forget it."""
         return self._marks.pop(index, None)
 
-    def of_now(self, last_applied: LogId, take_view: Callable[[], StateView]) -> Digest:
+    def of_now(self, last_applied: LogId, take_view: Callable[[], View]) -> Digest:
         """Return the digest of the present state, or one asked for that is still waiting: many who ask cost two views."""
         asked = self._asked
         if asked is None or not (asked.log_id == last_applied or asked.is_waiting):

@@ -18,13 +18,14 @@ import hashlib
 import operator
 import struct
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
 
 from raft_engine.errors import Damaged, NewerFormat
-from raft_engine.kv.views import Item, Remembered, StateView
+from raft_engine.kv.views import Item, Remembered, View
 from raft_engine.types.log_id import LogId
 
 STREAM_VERSION: Final = 1
@@ -69,14 +70,14 @@ _decode_version = msgspec.msgpack.Decoder(tuple[Literal[0], int, msgspec.Raw, ms
 _decode = msgspec.msgpack.Decoder(Head | KeyBlock | RememberedBlock).decode
 
 
-def encode_state(view: StateView) -> Iterator[bytes]:
+def encode_state(view: View) -> Iterator[bytes]:
     """Yield the whole stream, a block at a time."""
-    yield _framed(Head(STREAM_VERSION, view.last_applied, view.key_count, len(view.remembered)))
+    yield _framed(Head(STREAM_VERSION, view.last_applied, view.key_count, view.remembered_count))
     yield from _encode_body(view)
     view.close()
 
 
-def digest_state(view: StateView) -> str:
+def digest_state(view: View) -> str:
     """Return the hexadecimal digest."""
     digest = hashlib.sha256()
     for block in _encode_body(view):
@@ -85,7 +86,7 @@ def digest_state(view: StateView) -> str:
     return digest.hexdigest()
 
 
-def _encode_body(view: StateView) -> Iterator[bytes]:
+def _encode_body(view: View) -> Iterator[bytes]:
     rows: list[Row] = []
     rows_bytes = 0
     for row in view.rows():
@@ -96,9 +97,9 @@ def _encode_body(view: StateView) -> Iterator[bytes]:
             rows, rows_bytes = [], 0
     if rows:
         yield _framed(KeyBlock(rows))
-    remembered = list(view.remembered)
-    for start in range(0, len(remembered), BLOCK_ROWS_MAX):
-        yield _framed(RememberedBlock(remembered[start : start + BLOCK_ROWS_MAX]))
+    remembered = view.remembered()
+    while block := list(islice(remembered, BLOCK_ROWS_MAX)):
+        yield _framed(RememberedBlock(block))
 
 
 def _framed(block: Head | KeyBlock | RememberedBlock) -> bytes:
@@ -109,37 +110,54 @@ def _framed(block: Head | KeyBlock | RememberedBlock) -> bytes:
 def decode_state(chunks: Iterable[bytes], last_log_id: LogId) -> Restored:
     """Return the state in a stream.
 
+    Raises: as `decode_blocks`.
+    """
+    state = Restored({}, [], [])
+    for block in decode_blocks(chunks, last_log_id):
+        if isinstance(block, KeyBlock):
+            state.keys.extend([row[0] for row in block.rows])
+            state.items.update({key: (value, revision) for key, value, revision in block.rows})
+        else:
+            state.remembered.extend(block.rows)
+    return state
+
+
+def decode_blocks(chunks: Iterable[bytes], last_log_id: LogId) -> Iterator[KeyBlock | RememberedBlock]:
+    """Yield the body of a stream, block by block; it was whole and sound only if this ends without an exception.
+
     Raises:
         NewerFormat: a later version wrote it.
         Damaged: it is not a whole stream, or one of another log id.
     """
     where = f"snapshot of the key-value store up to {last_log_id}"
     try:
-        return _decode_blocks(_blocks(chunks), last_log_id, where)
+        yield from _checked_blocks(_blocks(chunks), last_log_id, where)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise Damaged(f"it cannot be read: {error}", path=where) from error
 
 
-def _decode_blocks(blocks: Iterator[bytes], last_log_id: LogId, where: str) -> Restored:
+def _checked_blocks(blocks: Iterator[bytes], last_log_id: LogId, where: str) -> Iterator[KeyBlock | RememberedBlock]:
     head = _decode_head(next(blocks, b""), where)
-    state = Restored({}, [], [])
-    for block in map(_decode, blocks):
-        if isinstance(block, KeyBlock):
-            state.keys.extend([row[0] for row in block.rows])
-            state.items.update({key: (value, revision) for key, value, revision in block.rows})
-        elif isinstance(block, RememberedBlock):
-            state.remembered.extend(block.rows)
-        else:
-            raise Damaged("it has a second head", path=where)
     if head.last_log_id != last_log_id:
         raise Damaged(f"it holds the state after {head.last_log_id}", path=where)
-    if (len(state.keys), len(state.remembered)) != (head.key_count, head.remembered_count):
-        keys = f"{len(state.keys)} of {head.key_count} keys"
-        remembered = f"{len(state.remembered)} of {head.remembered_count} idempotency keys"
-        raise Damaged(f"it is cut short: it has {keys} and {remembered}", path=where)
-    if any(map(operator.ge, state.keys, state.keys[1:])):
-        raise Damaged("its keys are not in order", path=where)
-    return state
+    key_count = remembered_count = 0
+    last_key = b""
+    for block in map(_decode, blocks):
+        if isinstance(block, KeyBlock):
+            keys = [last_key, *[row[0] for row in block.rows]]
+            if any(map(operator.ge, keys, keys[1:])):
+                raise Damaged("its keys are not in order", path=where)
+            last_key = keys[-1]
+            key_count += len(block.rows)
+        elif isinstance(block, RememberedBlock):
+            remembered_count += len(block.rows)
+        else:
+            raise Damaged("it has a second head", path=where)
+        yield block
+    if (key_count, remembered_count) != (head.key_count, head.remembered_count):
+        keys_found = f"{key_count} of {head.key_count} keys"
+        remembered_found = f"{remembered_count} of {head.remembered_count} idempotency keys"
+        raise Damaged(f"it is cut short: it has {keys_found} and {remembered_found}", path=where)
 
 
 def _decode_head(block: bytes, where: str) -> Head:

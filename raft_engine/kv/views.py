@@ -1,6 +1,6 @@
-"""Looking at the store as it was at one moment, while it goes on changing.
+"""Looking at a store as it was at one moment, while it goes on changing.
 
-A view takes the sorted keys of that moment and registers an overlay, an empty dict. From then on the store, before it
+Of a store in memory a view takes the sorted keys of that moment and registers an overlay, an empty dict. From then on the store, before it
 changes or deletes a key for the first time, puts the old item into the overlay of every view. A reader in another thread
 reads the dict first and then lets the overlay win. That is right without a lock: if the reader saw the dict before the
 change, it has the old item, and the overlay can only hold the same one; if it saw it after the change, the overlay was
@@ -14,7 +14,7 @@ from __future__ import annotations
 import itertools
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from raft_engine.kv.commands import Applied, ConditionFailed
 from raft_engine.types.log_id import LogId
@@ -29,6 +29,28 @@ class Remembered(NamedTuple):
     key: bytes
     fingerprint: bytes
     result: Applied | ConditionFailed
+
+
+class View(Protocol):
+    """A store as it was after `last_applied`; read by one reader, in any thread, while the store goes on."""
+
+    @property
+    def last_applied(self) -> LogId: ...
+
+    @property
+    def key_count(self) -> int: ...
+
+    @property
+    def remembered_count(self) -> int: ...
+
+    def rows(self) -> Iterator[tuple[bytes, bytes, int]]:
+        """Yield (key, value, revision) in order of the keys."""
+
+    def remembered(self) -> Iterator[Remembered]:
+        """Yield them in the order in which the keys came."""
+
+    def close(self) -> None:
+        """Let go of that moment; the view must not be read again."""
 
 
 class Overlays:
@@ -64,8 +86,7 @@ class StateView:
         overlays: Overlays,
     ) -> None:
         self.last_applied = last_applied
-        self.remembered = remembered
-        """In the order in which the keys came."""
+        self._remembered = remembered
         self.overlay: dict[bytes, Item] = {}
         self._items = items
         self._buckets = buckets
@@ -75,8 +96,14 @@ class StateView:
     def key_count(self) -> int:
         return sum(map(len, self._buckets))
 
+    @property
+    def remembered_count(self) -> int:
+        return len(self._remembered)
+
+    def remembered(self) -> Iterator[Remembered]:
+        return iter(self._remembered)
+
     def rows(self) -> Iterator[tuple[bytes, bytes, int]]:
-        """Yield (key, value, revision) in order of the keys."""
         now = self._items.get
         kept = self.overlay.get
         for bucket in self._buckets:
@@ -87,6 +114,5 @@ class StateView:
                 yield key, item[0], item[1]
 
     def close(self) -> None:
-        """Keep nothing for this view any more; it must not be read again."""
         self._release()
         self._buckets = ()

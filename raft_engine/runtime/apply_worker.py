@@ -2,7 +2,8 @@
 
 Entries that are still in memory are applied at once, on the loop: the common case costs no hop. Others are read by a
 thread first. Long ranges go in slices, so that the loop stays responsive; each slice is reported by itself.
-A snapshot is written by a thread from a view taken on the loop, while applying goes on.
+A snapshot is written by a thread from a view taken on the loop, while applying goes on. One that is taken in is restored
+by a thread as well, while nothing is applied: it may be large, and the node has to answer meanwhile.
 An exception of the state machine ends the engine: its state cannot be trusted, and the others would differ from it.
 Source: openraft `core/sm/`; dissertation 5.1.
 """
@@ -160,12 +161,15 @@ class ApplyWorker:
     def _install(self, meta: SnapshotMeta) -> None:
         self._busy = True
 
-        def then(_: None) -> None:
+        def install() -> None:
+            self._snapshots.adopt(meta)
             self._state_machine.restore(self._snapshots.open(meta), meta.last_log_id)
+
+        def then(_: None) -> None:
             self._applied = meta.last_log_id
             self._membership = meta.membership
             self._queue.popleft()
             self._post(SnapshotInstalled(meta))
             self._go_on()
 
-        self._threads.run(lambda: self._snapshots.adopt(meta), then)
+        self._threads.run(install, then)

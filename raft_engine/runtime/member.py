@@ -55,7 +55,13 @@ class Member:
         listen_raft: str,
         address: NodeAddress,
         make_state_machine: Callable[[], StateMachine],
+        release_state_machine: Callable[[], None] = lambda: None,
     ) -> None:
+        """
+        Args:
+            make_state_machine: called each time the engine starts.
+            release_state_machine: called, in a thread, when that engine has ended or could not start.
+        """
         self.raft: Raft | None = None
         self.last_metrics: RaftMetrics | None = None
         """The engine's last picture, kept when it stopped."""
@@ -68,6 +74,7 @@ class Member:
         self._listen_raft = listen_raft
         self._address = address
         self._make_state_machine = make_state_machine
+        self._release_state_machine = release_state_machine
         self._lever = asyncio.Lock()
         self._keeper = BirthKeeper(lambda: data_dir.identity, data_dir.save_identity, self._told_to_start)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -169,9 +176,9 @@ class Member:
                 transport=transport,
             )
         except BaseException:
-            await asyncio.to_thread(self.data_dir.close_stores)
+            await asyncio.to_thread(self._close_stores)
             raise
-        raft.owns(self.data_dir.close_stores)
+        raft.owns(self._close_stores)
         self.raft = raft
         self.engine_starts += 1
         self.failure = None
@@ -186,6 +193,10 @@ class Member:
         except BaseException:
             self.data_dir.close_stores()
             raise
+
+    def _close_stores(self) -> None:
+        self._release_state_machine()
+        self.data_dir.close_stores()
 
     async def _stop(self, reason: str) -> None:
         raft = self.raft

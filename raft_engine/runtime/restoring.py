@@ -5,6 +5,7 @@
       or another entry there                 the log is reset to the snapshot
     log beginning behind both              entries are missing between what is known and the log: damaged
     log ending before the state machine    what was applied was durable in the log once: damaged
+    another entry where the machine ends   one of the two is another node's, or of another time: damaged
 Source: openraft `storage/helper.rs`; dissertation 5.
 """
 
@@ -44,6 +45,12 @@ def restore_node(log: LogStorage, snapshots: SnapshotStorage, state_machine: Sta
     if found.last.index < applied.index:
         raise Damaged(
             f"the log ends at {found.last}, before {applied}, which the state machine has applied",
+            path="log",
+            hint=REJOIN_HINT,
+        )
+    if found.purged.index <= applied.index and _id_at(found, applied) != applied:
+        raise Damaged(
+            f"the state machine has applied {applied}, but the log has {_id_at(found, applied)} there: they do not belong together",
             path="log",
             hint=REJOIN_HINT,
         )

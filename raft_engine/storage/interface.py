@@ -115,7 +115,8 @@ class SnapshotStorage(Protocol):
 
 
 class StateMachine(Protocol):
-    """The application. Called from one thread; `snapshot`'s iterator alone is consumed in another."""
+    """The application. Called from one thread; `snapshot`'s iterator alone is consumed in another, and `restore` may be
+    called in another while nothing else is."""
 
     def applied(self) -> LogId:
         """Return the last log id whose effect survives a restart by itself (`BEFORE_LOG` for a state machine in memory:

@@ -25,7 +25,7 @@ from raft_engine.core.engine import Engine
 from raft_engine.core.events import Event, LogIoFlushed, SnapshotBuilt, SnapshotInstalled, Ticked
 from raft_engine.core.state import Restored
 from raft_engine.errors import RaftError
-from raft_engine.kv.store import KeyValueStore
+from raft_engine.kv.memory_store import MemoryStore
 from raft_engine.runtime.apply_worker import ApplyWorker
 from raft_engine.runtime.dispatcher import Dispatcher
 from raft_engine.runtime.entry_cache import EntryCache
@@ -516,7 +516,7 @@ class _Transport(Transport):
         self.send(target, msgspec.structs.replace(request, entries=tuple(entries)))
 
 
-class CheckedMachine(KeyValueStore):
+class CheckedMachine(MemoryStore):
     """The bundled store; everything applied is compared with what others applied at the same index."""
 
     def __init__(self, node: SimNode) -> None:

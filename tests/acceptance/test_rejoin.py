@@ -111,7 +111,9 @@ def picture(cluster: Cluster) -> list[Json]:
 
 
 def files(node: Node) -> list[str]:
-    return sorted(str(path.relative_to(node.data)) for path in node.data.rglob("*") if not path.name.startswith("spare"))
+    """What lies in the data directory, whether the node runs or not: a database has companions only while it is open."""
+    found = [path for path in node.data.rglob("*") if not path.name.startswith("spare")]
+    return sorted(str(path.relative_to(node.data)) for path in found if not path.name.endswith(("-wal", "-shm")))
 
 
 def test_a_dry_run_measures_every_rule_and_changes_nothing(cluster: Cluster):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 from raft_engine.kv.digests import MARK_DATA, MARKS_MAX, Digest
-from raft_engine.kv.store import KeyValueStore
 from raft_engine.types.entry import EntryKind
-from tests.kv.entries import Log, digest
+from tests.kv.entries import Log, digest, new_store
 
 
 def mark(log: Log) -> int:
@@ -89,14 +89,17 @@ def test_only_the_latest_marks_are_kept():
 def test_a_digest_given_up_before_its_turn_frees_its_view():
     log = Log()
     log.put(b"k")
-    with ThreadPoolExecutor(1) as thread:
-        go = threading.Event()
+    go = threading.Event()
+    with ThreadPoolExecutor(1) as thread, contextlib.ExitStack() as at_the_end:
+        at_the_end.callback(go.set)
         thread.submit(go.wait)
-        waiting = Digest(log.store._view(log.store.last_applied), thread)
+        with log.store._gate:
+            view = log.store._view(log.store.last_applied)
+        waiting = Digest(view, thread)
+        del view
         assert (waiting.is_waiting, log.store.view_count) == (True, 1)
         waiting.give_up()
         assert (waiting.value.cancelled(), log.store.view_count) == (True, 0)
-        go.set()
 
 
 def test_the_present_digest_names_the_state_it_is_of():
@@ -122,4 +125,4 @@ def test_views_of_digests_are_released():
 
 
 def test_a_new_store_has_the_digest_of_nothing():
-    assert digest(KeyValueStore()) == digest(KeyValueStore())
+    assert digest(new_store()) == digest(new_store())

@@ -22,7 +22,7 @@ from raft_engine.kv.commands import (
 from raft_engine.kv.store import REMEMBERED_MAX, KeyValueStore
 from raft_engine.types.entry import EntryKind
 from raft_engine.types.log_id import BEFORE_LOG, LogId
-from tests.kv.entries import LEADER, TERM, Log, contents, digest, entry
+from tests.kv.entries import LEADER, TERM, Log, contents, digest, entry, new_store
 
 
 @pytest.fixture
@@ -163,7 +163,7 @@ def test_another_command_with_a_used_idempotency_key_is_not_reported_as_done(log
 
 
 def test_the_oldest_idempotency_key_is_forgotten_first():
-    store = KeyValueStore()
+    store = new_store()
     writes = [encode_put(b"k", b"v", None, b"%d" % i) for i in range(REMEMBERED_MAX + 1)]
     store.apply([entry(i + 1, data) for i, data in enumerate(writes)])
     assert store.remembered_count == REMEMBERED_MAX
@@ -219,7 +219,7 @@ def test_a_list_of_a_prefix_stays_within_it(full):
 def test_a_list_after_the_last_key_or_beyond_the_prefix_is_empty(full):
     assert full.scan(b"", b"c", 10) == ([], None)
     assert full.scan(b"b/", b"c", 10) == ([], None)
-    assert KeyValueStore().scan(b"", b"", 10) == ([], None)
+    assert new_store().scan(b"", b"", 10) == ([], None)
 
 
 def test_a_list_sees_keys_that_came_and_went(full):
@@ -270,7 +270,7 @@ def test_the_store_agrees_with_a_dict(commands):
 @given(COMMANDS, st.integers(1, 7))
 def test_how_entries_are_batched_does_not_matter(commands, batch_entries):
     entries = [entry(i, encode_operations(operations)) for i, operations in enumerate(commands, start=1)]
-    one_by_one, batched = KeyValueStore(), KeyValueStore()
+    one_by_one, batched = new_store(), new_store()
     singly = [result for item in entries for result in one_by_one.apply([item])]
     together = []
     for start in range(0, len(entries), batch_entries):
@@ -285,7 +285,7 @@ def test_how_entries_are_batched_does_not_matter(commands, batch_entries):
 def test_a_list_in_another_thread_never_shows_half_an_entry(eager_threads):
     """Every entry gives all keys the same value; each list must show one value only."""
     width = 50
-    store = KeyValueStore()
+    store = new_store()
     keys = [b"%02d" % i for i in range(width)]
     mixed: list[object] = []
     seen: set[int] = set()
@@ -312,7 +312,7 @@ def test_a_list_in_another_thread_never_shows_half_an_entry(eager_threads):
 
 def test_what_one_entry_wrote_is_there_for_other_threads_all_at_once(eager_threads):
     """Every entry writes both keys, so whoever has seen one new value must find the other at least as new."""
-    store = KeyValueStore()
+    store = new_store()
     store.apply([entry(1, encode_operations([Put(b"a", b""), Put(b"b", b"")]))])
     older: list[object] = []
     seen: set[int] = set()

@@ -12,13 +12,13 @@ from raft_engine.kv.commands import Applied, Condition, ConditionFailed, Put
 from raft_engine.kv.store import KeyValueStore
 from raft_engine.kv.stream import BLOCK_BYTES, BLOCK_ROWS_MAX
 from raft_engine.types.log_id import LogId
-from tests.kv.entries import LEADER, TERM, Log, contents, digest
+from tests.kv.entries import LEADER, TERM, Log, contents, digest, new_store
 
 BIG = bytes(BLOCK_BYTES * 2)
 
 
 def restored(chunks, last_log_id) -> KeyValueStore:
-    store = KeyValueStore()
+    store = new_store()
     store.restore(chunks, last_log_id)
     return store
 
@@ -68,7 +68,7 @@ def test_restoring_replaces_what_was_there(log):
 
 
 def test_an_empty_store_can_be_restored():
-    copy = copy_of(KeyValueStore())
+    copy = copy_of(new_store())
     assert contents(copy) == {}
 
 
@@ -171,7 +171,7 @@ def test_a_damaged_stream_is_damaged_or_harmless_but_never_another_exception(dat
         log.put(b"%d" % i, b"v", None, b"%d" % i)
     stream = bytearray(b"".join(log.store.snapshot()))
     stream[data.draw(st.integers(0, len(stream) - 1))] = data.draw(st.integers(0, 255))
-    store = KeyValueStore()
+    store = new_store()
     try:
         store.restore([bytes(stream)], log.store.last_applied)
     except (Damaged, NewerFormat):

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from raft_engine.kv.commands import Delete, Put, encode_operations
 from raft_engine.kv.store import KeyValueStore
 from raft_engine.types.log_id import BEFORE_LOG
-from tests.kv.entries import Log, contents, entry
+from tests.kv.entries import Log, contents, entry, new_store
 
 
 def restored(chunks, last_log_id) -> KeyValueStore:
-    store = KeyValueStore()
+    store = new_store()
     store.restore(chunks, last_log_id)
     return store
 
@@ -86,7 +86,7 @@ def test_a_view_taken_anywhere_shows_that_moment(changes, data):
 
 def test_a_view_is_consistent_while_another_thread_applies(eager_threads):
     """Each entry writes the same number under all keys, so a view that shows two numbers has seen half an entry."""
-    store = KeyValueStore()
+    store = new_store()
     keys = [b"%04d" % i for i in range(2500)]
     stop = threading.Event()
 
@@ -108,7 +108,7 @@ def test_a_view_is_consistent_while_another_thread_applies(eager_threads):
     stop.set()
     writer.join()
 
-    replayed = KeyValueStore()
+    replayed = new_store()
     replayed.apply([entry(1, encode_operations([Put(key, b"1") for key in keys]))])
     expected = {1: replayed.digest_view().value.result()}
     for index in range(2, moments[-1][0] + 1):

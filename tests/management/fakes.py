@@ -6,6 +6,7 @@ import asyncio
 
 import msgspec
 
+from raft_engine.kv.memory_store import MemoryStore
 from raft_engine.kv.store import KeyValueStore
 from raft_engine.management.access import Security
 from raft_engine.types.bootstrap import BirthState
@@ -182,7 +183,7 @@ class FakeNode:
         self.birth = BirthState.STARTED
         self.advertised = address(1)
         self.security = Security(hosts=frozenset({"127.0.0.1", "localhost", "testserver"}))
-        self.store = KeyValueStore()
+        self.store = MemoryStore()
         self.store.last_applied = log_id(12)
         self.raft: FakeRaft | None = FakeRaft(self.store)
         self.last_metrics: RaftMetrics | None = None

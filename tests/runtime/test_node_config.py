@@ -55,9 +55,17 @@ def test_engine_settings_are_taken_over(tmp_path):
     assert load(tmp_path, GOOD + "[raft]\nheartbeat_interval_ms = 20\n").raft.heartbeat_interval_ms == 20
 
 
+def test_the_key_value_store_is_on_disk_unless_memory_is_asked_for(tmp_path):
+    assert load(tmp_path, GOOD).state_machine == "disk"
+    assert load(tmp_path, GOOD + '[state_machine]\nkind = "memory"\n').state_machine == "memory"
+    said = complaint(tmp_path, GOOD + '[state_machine]\nkind = "tape"\n')
+    assert "state_machine.kind must be disk or memory, not 'tape'" in said
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
+        (GOOD + "[state_machine]\nkinds = 'disk'\n", ["state_machine.kinds is not a setting", "'kind'"]),
         ("clutser = 'x'\n" + GOOD, ["clutser is not a setting", "'cluster'"]),
         (GOOD + "managment = 'x'\n", ["listen.managment is not a setting", "'management'"]),
         (GOOD + "[raft]\nheartbeat_intervall_ms = 1\n", ["raft.heartbeat_intervall_ms", "'heartbeat_interval_ms'"]),

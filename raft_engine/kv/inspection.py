@@ -1,0 +1,89 @@
+"""What is in the state machine's directory of a node, and whether it is all right; writes nothing, also beside a running node.
+
+Source: as `storage/inspection.py`, which looks at the rest of the data directory.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+from raft_engine.errors import StorageError, StorageFailed
+from raft_engine.kv.database import Pinned, raise_ours
+from raft_engine.kv.disk_store import newest_file
+from raft_engine.types.log_id import BEFORE_LOG
+
+Report = dict[str, Any]
+_PROGRESS_ROWS: Final = 1000
+
+
+def describe_state_machine(
+    directory: Path, progress: Callable[[int, int], None] | None = None
+) -> tuple[Report | None, list[Report]]:
+    """Return what is in `sm/` (None: nothing, a store in memory keeps nothing there), and the problems found.
+
+    Args:
+        progress: told, now and then, how many keys of how many were verified.
+    """
+    path = newest_file(directory)
+    if path is None:
+        return None, []
+    report: Report = {"file": path.name, "size_bytes": path.stat().st_size}
+    try:
+        with _readable(path) as uri:
+            report |= _verified(path, uri, progress or (lambda *_: None))
+    except StorageError as error:
+        return report, [{"path": error.path, "offset": error.offset, "message": str(error)}]
+    except (StorageFailed, OSError) as error:
+        return report, [{"path": str(path), "offset": None, "message": f"cannot be read: {error}"}]
+    return report, []
+
+
+def _verified(path: Path, uri: str, progress: Callable[[int, int], None]) -> Report:
+    try:
+        view = Pinned(path, uri)
+    except sqlite3.Error as error:
+        raise_ours(error, "reading the state machine", path)
+    try:
+        meta = view.meta
+        for done, _ in enumerate(view.rows()):
+            if done % _PROGRESS_ROWS == 0:
+                progress(done, meta.key_count)
+        remembered = sum(1 for _ in view.remembered())
+        progress(meta.key_count, meta.key_count)
+    finally:
+        view.close()
+    applied = meta.applied
+    return {
+        "applied": None
+        if applied == BEFORE_LOG
+        else {"term": applied.term, "node_id": applied.node_id, "index": applied.index},
+        "keys": meta.key_count,
+        "data_bytes": meta.data_bytes,
+        "idempotency_keys": remembered,
+    }
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[str]:
+    """Give a URI under which the database can be read without leaving a trace.
+
+    A write-ahead log is read where it lies, and not moved into the file. SQLite does that only if there is an index of it
+    (`-shm`), as a running node and a crash leave it; a directory that was copied without is read from a copy.
+    """
+    wal, index = (path.with_name(f"{path.name}-{name}") for name in ("wal", "shm"))
+    if not wal.exists():
+        yield f"file:{quote(str(path))}?mode=ro&immutable=1"
+    elif index.exists():
+        yield f"file:{quote(str(path))}?mode=ro&readonly_shm=1"
+    else:
+        with tempfile.TemporaryDirectory(prefix="raft-inspect-") as directory:
+            for each in (path, wal):
+                shutil.copy(each, directory)
+            yield f"file:{quote(str(Path(directory) / path.name))}?mode=rw"
