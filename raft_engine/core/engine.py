@@ -254,7 +254,7 @@ class Engine:
         elif isinstance(message, ReadIndexRequest):
             reading.on_read_index_request(state, sender, message, now, out)
         elif isinstance(message, ReadIndexResponse):
-            reading.on_read_index_response(state, message, out)
+            reading.on_read_index_response(state, message, now, out)
         else:
             assert_never(message)
 

@@ -5,7 +5,8 @@ Rules:
 2. Read index: the commit index at the request, once a quorum has answered a heartbeat sent after the request.
 3. Lease: the commit index at once, while a quorum's answers are younger than the shortest election timeout less what clocks
    may drift apart; not while leadership is being handed over, nor in that term after somebody was asked to take over.
-4. A follower asks its leader for the index and waits until it has applied it.
+4. A follower asks its leader for the index and waits until it has applied it. The answer serves every read that was there when
+   it asked; those that come meanwhile share the next question.
 5. A recovering node serves no read.
 Reads share rounds: those that come while one is under way wait for the next.
 Source: dissertation 6.4; openraft `raft/linearizable_read/`; etcd `read_only.go`.
@@ -41,19 +42,25 @@ def on_read_requested(state: RaftState, event: ReadRequested, now: Millis, out: 
         return
     state.last_read_id += 1
     number = state.last_read_id
-    state.read_waiters[number] = ReadWaiter(event.ticket, 0, now + event.wait_ms, now)
+    state.read_waiters[number] = ReadWaiter(event.ticket, 0, now + event.wait_ms)
     if leader is None:
-        _ask_leader(state, number, out)
+        _ask_leader(state, now, out)
     elif event.lease and _lease_read_allowed(state, leader, now):
         _answer(state, number, None, state.committed, out)
+        serve_reads(state, out)
     else:
         _wait_for_round(state, leader, number, None, now, out)
 
 
-def _ask_leader(state: RaftState, number: int, out: Outbox) -> None:
+def _ask_leader(state: RaftState, now: Millis, out: Outbox, *, again: bool = False) -> None:
+    """Ask on behalf of every read so far; unless `again`, not while this leader has a question to answer."""
+    if state.read_question and state.read_asked_of == state.known_leader and not again:
+        return
     for peer in state.membership.members():
         if peer.node_id == state.known_leader:
-            out.push(SendMessage(peer, ReadIndexRequest(number)))
+            state.read_question = state.last_read_id
+            state.read_asked_of, state.read_asked_at = peer.node_id, now
+            out.push(SendMessage(peer, ReadIndexRequest(state.last_read_id)))
 
 
 def on_read_index_request(state: RaftState, sender: PeerId, request: ReadIndexRequest, now: Millis, out: Outbox) -> None:
@@ -64,17 +71,24 @@ def on_read_index_request(state: RaftState, sender: PeerId, request: ReadIndexRe
     _wait_for_round(state, state.leader, request.request_id, sender, now, out)
 
 
-def on_read_index_response(state: RaftState, response: ReadIndexResponse, out: Outbox) -> None:
-    """The leader has said from which index on."""
-    read = state.read_waiters.get(response.request_id)
-    if read is None or read.index:
+def on_read_index_response(state: RaftState, response: ReadIndexResponse, now: Millis, out: Outbox) -> None:
+    """The leader has said from which index on: for all reads that were there when it was asked.
+
+    Only the question under way is answered: the number of an earlier one, or of one from before a restart, says nothing of now.
+    """
+    if response.request_id != state.read_question or not state.read_question:
         return
-    if response.index == 0:
-        del state.read_waiters[response.request_id]
-        out.respond(read.ticket, state.refuse_not_leader())
-        return
-    read.index = response.index
-    serve_reads(state, out)
+    state.read_question = 0
+    asked = [number for number, read in state.read_waiters.items() if number <= response.request_id and not read.index]
+    for number in asked:
+        if response.index == 0:
+            out.respond(state.read_waiters.pop(number).ticket, state.refuse_not_leader())
+        else:
+            state.read_waiters[number].index = response.index
+    if asked:
+        serve_reads(state, out)
+    if state.leader is None and any(not read.index for read in state.read_waiters.values()):
+        _ask_leader(state, now, out)
 
 
 def _lease_read_allowed(state: RaftState, leader: LeaderState, now: Millis) -> bool:
@@ -100,6 +114,7 @@ def confirm(state: RaftState, now: Millis, out: Outbox) -> None:
         while leader.reads and leader.reads[0].round <= confirmed:
             read = leader.reads.pop(0)
             _answer(state, read.number, read.requester, read.index, out)
+        serve_reads(state, out)
     if leader.waiting_reads and not leader.reads and state.committed >= leader.first_index:
         round_ = start_round(state, leader, now, out)
         index = state.committed
@@ -126,25 +141,16 @@ def _answer(state: RaftState, number: int, requester: PeerId | None, index: int,
     read = state.read_waiters.get(number)
     if read is not None:
         read.index = index
-        serve_reads(state, out)
 
 
 def expire(state: RaftState, now: Millis, out: Outbox) -> None:
     """Tell those whose wait is over, and ask the leader again where the question or the answer may be lost."""
-    for number, read in state.read_waiters.items():
-        if state.leader is None and not read.index and now >= read.asked_at + state.config.election_timeout_min_ms:
-            read.asked_at = now
-            _ask_leader(state, number, out)
+    if not state.read_waiters:
+        return
+    unanswered = state.leader is None and any(not read.index for read in state.read_waiters.values())
+    if unanswered and now >= state.read_asked_at + state.config.election_timeout_min_ms:
+        _ask_leader(state, now, out, again=True)
     for number in [number for number, read in state.read_waiters.items() if now >= read.deadline]:
         read = state.read_waiters.pop(number)
         detail = f"index {read.index} is not applied yet" if read.index else "no quorum has confirmed the leader"
-        extra = {} if read.index or state.leader is None else _who_confirmed(state, state.leader, number)
-        refusal = Refusal(RefusalCode.TIMED_OUT, f"the read was not served in time: {detail}", state.known_leader, "", extra)
-        out.respond(read.ticket, refusal)
-
-
-def _who_confirmed(state: RaftState, leader: LeaderState, number: int) -> dict[str, object]:
-    """Return the voters and who of them has answered the read's round (openraft `QuorumNotEnough`)."""
-    round_ = next((read.round for read in leader.reads if read.number == number and read.requester is None), None)
-    got = [peer.node_id for peer, item in leader.progress.items() if round_ is not None and item.acked_round >= round_]
-    return {"cluster": state.membership.voter_ids(), "got": sorted([*got, state.me.node_id])}
+        out.respond(read.ticket, Refusal(RefusalCode.TIMED_OUT, f"the read was not served in time: {detail}"))

@@ -19,7 +19,7 @@ from raft_engine.core.candidate import CandidateState
 from raft_engine.core.leader import LeaderState
 from raft_engine.core.log_ids import LogIdList
 from raft_engine.types.hard_state import HardState, Recovery
-from raft_engine.types.ids import IoId, LogIndex, Millis, NodeId, PeerId, Term, Ticket
+from raft_engine.types.ids import NOBODY, IoId, LogIndex, Millis, NodeId, PeerId, Term, Ticket
 from raft_engine.types.log_id import BEFORE_LOG, LogId
 from raft_engine.types.membership import Membership, StoredMembership
 from raft_engine.types.messages import Message
@@ -119,7 +119,6 @@ class ReadWaiter:
     ticket: Ticket
     index: int
     deadline: Millis
-    asked_at: Millis
 
 
 @dataclass(slots=True)
@@ -179,6 +178,10 @@ class RaftState:
     read_waiters: dict[int, ReadWaiter] = field(default_factory=dict)
     last_read_id: int = 0
     """It begins anywhere, so that a late answer to a question from before a restart answers none of now."""
+    read_question: int = 0
+    """The last read for whom the leader was asked, until it answers; 0: no question is under way."""
+    read_asked_of: NodeId = NOBODY
+    read_asked_at: Millis = 0.0
     shut_down: bool = False
 
     # -- derived -------------------------------------------------------------------------------------------------

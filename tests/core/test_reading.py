@@ -225,6 +225,37 @@ def test_a_lost_question_is_asked_again():
     assert [ReadIndexRequest(1)] == [m for m in sent(node.tick(50)) if isinstance(m, ReadIndexRequest)]
 
 
+def questions(commands) -> list[ReadIndexRequest]:
+    return [message for message in sent(commands) if isinstance(message, ReadIndexRequest)]
+
+
+def test_reads_that_come_while_a_question_is_under_way_share_the_next():
+    node = follower()
+    assert [ReadIndexRequest(1)] == questions(read(node))
+    assert [] == questions(read(node) + read(node))
+    answered = node.hear(2, ReadIndexResponse(1, 3, 2))
+    assert ([ReadOutcome(3)], [ReadIndexRequest(3)]) == (outcomes(answered), questions(answered))
+    assert [ReadOutcome(3), ReadOutcome(3)] == outcomes(node.hear(2, ReadIndexResponse(3, 3, 2)))
+
+
+def test_an_answer_to_another_question_than_the_one_under_way_serves_nobody():
+    node = follower()
+    read(node)
+    assert [] == node.hear(2, ReadIndexResponse(7, 3, 2))
+    assert [ReadOutcome(3)] == outcomes(node.hear(2, ReadIndexResponse(1, 3, 2)))
+
+
+def test_another_leader_is_asked_at_once():
+    node = follower()
+    read(node)
+    node.hear(3, append(leads(4, 3), at(3, 3), committed=3))
+    assert [SendMessage(peer(3), ReadIndexRequest(2))] == [
+        command
+        for command in read(node)
+        if isinstance(command, SendMessage) and isinstance(command.message, ReadIndexRequest)
+    ]
+
+
 def test_questions_of_two_lives_have_other_numbers():
     numbers = set()
     for chance in (0.1, 0.2):
