@@ -72,8 +72,11 @@ def test_a_follower_refuses_and_names_the_leader():
 
 
 def test_a_leader_changes_nothing_before_its_own_first_entry_is_committed():
-    (refusal,) = outcomes(change(elected(), 1, 2))
-    assert RefusalCode.CHANGE_IN_PROGRESS is refusal.code
+    node = elected(log=[1], applied=at(1, 2))
+    assert node.state.effective.log_id.index <= node.state.committed
+    (refusal,) = outcomes(change(node, 1, 2))
+    assert (RefusalCode.CHANGE_IN_PROGRESS, True) == (refusal.code, "first entry" in refusal.detail)
+    assert not node.state.membership.is_joint
 
 
 def test_one_change_at_a_time():
