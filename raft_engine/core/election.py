@@ -53,7 +53,7 @@ def why_not_campaign(state: RaftState) -> Refusal | None:
 def campaign(state: RaftState, now: Millis, out: Outbox, *, pre_vote: bool, transfer: bool = False) -> None:
     """Begin a round. The caller has checked `why_not_campaign`."""
     assert state.leader is None
-    term = Term(state.term + 1)
+    term = Term(max(state.term, state.refused_term) + 1)
     candidate = CandidateState(term, pre_vote, transfer, started_at=now, deadline=now + state.election_timeout())
     state.candidate = candidate
     if pre_vote:
@@ -134,6 +134,8 @@ def on_vote_request(state: RaftState, sender: PeerId, request: VoteRequest, now:
     """Grant or refuse; a grant is durable before it is sent."""
     reason = why_not_grant(state, sender, request, now)
     granted = not reason
+    if reason == "log" and not request.pre_vote:
+        state.refused_term = max(state.refused_term, request.term)
     if granted and not request.pre_vote:
         step_down(state, f"node {sender.node_id} is granted term {request.term}", now, out)
         state.known_leader = None

@@ -150,6 +150,9 @@ class RaftState:
     outlives what the node knows of the leader, its own candidacy, and (for nobody knows to whom) a restart."""
     election_deadline: Millis = 0.0
     seen_greater_log: bool = False
+    refused_term: int = 0
+    """The latest term in which this node refused somebody for lacking entries. Its own next round goes beyond, or whoever has
+    fewer entries has voted for itself in that term already, time after time."""
     ticked_at: Millis = 0.0
     woke_at: Millis = float("-inf")
     """When this node last found that it had been asleep (stopped, starved): what came meanwhile is still unread."""

@@ -346,6 +346,15 @@ def test_whoever_has_fewer_entries_lets_the_others_go_first_also_while_somebody_
     assert deadline + 300 == node.state.candidate.deadline
 
 
+def test_whoever_refused_a_shorter_log_stands_up_in_a_later_term_than_that_one():
+    """Simulated seed 1436: it stood up in terms in which the shorter logs had voted for themselves already."""
+    node = Node(log=[1, 1])
+    node.hear(2, ask(7, at(0, 1)))
+    assert 1 == node.state.term
+    elect(node)
+    assert 8 == node.state.candidate.term
+
+
 def test_a_higher_term_ends_the_candidacy():
     node = Node()
     elect(node)
