@@ -111,6 +111,14 @@ def test_a_recovery_ends_when_the_barrier_is_durable():
     assert HardState(leads(3), None) == saved.hard_state
 
 
+def test_a_recovery_does_not_end_while_only_what_comes_before_the_barrier_is_durable():
+    node = Node(hard=leads(3), recovery=WIPED)
+    node.hear(2, append(leads(3), at(0, 1), entry(3, 2)))
+    node.hear(2, append(leads(3), at(3, 2), entry(3, 3)))
+    node.flush_first(1)
+    assert (2, WIPED) == (node.state.flushed, node.state.recovery)
+
+
 def test_the_same_index_of_another_term_does_not_end_a_recovery():
     node = Node(hard=leads(4), recovery=WIPED)
     node.hear(2, append(leads(4), at(0, 1), entry(4, 2), entry(4, 3)))

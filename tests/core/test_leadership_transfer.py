@@ -157,6 +157,10 @@ def test_a_request_of_an_earlier_leader_is_refused():
     assert [TransferResponse(leads(3), False, "vote")] == sent(target().hear(3, TransferRequest(leads(2, 3), at(3, 2))))
 
 
+def test_a_request_of_an_earlier_leadership_of_the_same_node_is_refused():
+    assert [TransferResponse(leads(3), False, "vote")] == sent(target().hear(2, TransferRequest(leads(2), at(3, 2))))
+
+
 def test_a_request_of_somebody_whom_the_target_does_not_follow_is_refused():
     assert [TransferResponse(leads(3), False, "vote")] == sent(target().hear(3, TransferRequest(leads(3, 3), at(3, 2))))
 

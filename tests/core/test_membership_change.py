@@ -72,11 +72,15 @@ def test_a_follower_refuses_and_names_the_leader():
 
 
 def test_a_leader_changes_nothing_before_its_own_first_entry_is_committed():
-    node = elected(log=[1], applied=at(1, 2))
-    assert node.state.effective.log_id.index <= node.state.committed
+    (refusal,) = outcomes(change(elected(), 1, 2))
+    assert RefusalCode.CHANGE_IN_PROGRESS is refusal.code
+
+
+def test_a_committed_configuration_is_not_enough_before_the_own_first_entry_is_committed():
+    node = elected(applied=at(0, 1))
+    assert node.state.effective.log_id.index == node.state.committed
     (refusal,) = outcomes(change(node, 1, 2))
-    assert (RefusalCode.CHANGE_IN_PROGRESS, True) == (refusal.code, "first entry" in refusal.detail)
-    assert not node.state.membership.is_joint
+    assert RefusalCode.CHANGE_IN_PROGRESS is refusal.code
 
 
 def test_one_change_at_a_time():
@@ -202,6 +206,15 @@ def test_a_joint_configuration_needs_both_quorums():
     agree(node, 2, 3)
     assert node.state.membership.is_joint
     agree(node, 4)
+    assert not node.state.membership.is_joint
+
+
+def test_a_joint_configuration_needs_the_old_quorum_too():
+    node = leader(membership=members(1, 2, 3, learners=[4, 5]))
+    change(node, 1, 4, 5)
+    agree(node, 4, 5)
+    assert node.state.membership.is_joint
+    agree(node, 2)
     assert not node.state.membership.is_joint
 
 

@@ -55,6 +55,7 @@ def test_no_voter_set_never_has_a_quorum():
 
 def test_a_joint_quorum_needs_a_majority_of_each_set():
     assert not has_quorum(JOINT, peers(1, 2, 3))
+    assert not has_quorum(JOINT, peers(3, 4, 5))
     assert has_quorum(JOINT, peers(1, 3, 4))
 
 

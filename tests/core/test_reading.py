@@ -152,9 +152,11 @@ def test_a_read_beyond_the_lease_is_confirmed_by_a_round():
 
 def test_the_lease_begins_when_the_answered_round_was_sent_not_when_it_was_answered():
     node = leader()
+    node.tick(50)
     node.now += 100
-    node.accept(2, 2, round_=1)
-    node.accept(3, 2, round_=1)
+    last = node.state.log.last.index
+    node.accept(2, last)
+    node.accept(3, last)
     node.now += 40
     assert [] == outcomes(read(node, lease=True))
 
