@@ -6,8 +6,8 @@ A change must fit exactly once. `by` says what is expected to find it:
     trace NAME            a story of tests/core/rejoin_traces.py
     scenario TOPIC/NAME   a file of tests/core/scenarios
     test PATH::NAME       a test, where chance would take too long
-Source: the classic bugs of the literature (Raft paper and dissertation, Ongaro 2015); fixed issues of openraft (1500, 1747, 1795,
-1796, 1802, 1805, 1829, 1892) and etcd; fsyncgate; protocol-aware recovery (FAST 2018).
+Source: the classic bugs of the literature (Raft paper and dissertation, Ongaro 2015); fixed issues of openraft (1500, 1747,
+1796, 1802, 1805, 1892) and etcd; fsyncgate; protocol-aware recovery (FAST 2018).
 """
 
 from __future__ import annotations
