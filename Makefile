@@ -3,7 +3,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick acceptance verify fix simulate simulate-slice spec mutants clean
+.PHONY: help demo test quick acceptance verify fix simulate simulate-slice spec mutants bench clean
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
 BIN := .venv/bin
@@ -69,6 +69,11 @@ mutants: ## How many seeds the simulator needs to find each of the known bugs
 	@sh scripts/setup.sh dev
 	@$(BIN)/python tests/simulation/mutants.py
 
+bench: ## Every claim of speed, beside its peers in one run: a table, JSON and a plot; ROWS="puts reads" for some
+	@sh scripts/setup.sh dev
+	@sh benchmarks/install.sh
+	@$(BIN)/python benchmarks/run.py $(ROWS)
+
 clean: ## Remove .venv and everything that was made here
-	rm -rf .venv .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
+	rm -rf .venv .demo .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
 	find raft_engine raftctl tests scripts examples -name __pycache__ -type d -prune -exec rm -rf {} +

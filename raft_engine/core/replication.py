@@ -234,9 +234,18 @@ def on_append_response(state: RaftState, sender: PeerId, response: AppendRespons
     if response.accepted:
         if progress.mode is not Mode.REVERTED and progress.accept(response.matching.index):
             advance_commit(state, leader, out)
+        _notice_installed(state, progress, out)
     else:
         _on_conflict(state, progress, response, now, out)
     send(state, leader, progress, now, out)
+
+
+def _notice_installed(state: RaftState, progress: Progress, out: Outbox) -> None:
+    """The target has what a snapshot on its way would bring: the answer that said so was lost (etcd `maybeUpdate`)."""
+    if progress.snapshot is not None and progress.matching >= progress.snapshot.last_log_id.index:
+        out.report("snapshot_transfer_finished", f"{progress.snapshot.last_log_id}", progress.peer.node_id)
+        progress.probe(state.next_session(), progress.matching + 1)
+        progress.accept(progress.matching)
 
 
 def note_contact(leader: LeaderState, progress: Progress, round_: int, now: Millis) -> None:

@@ -1,0 +1,155 @@
+"""The benchmarks: every row beside its peers in one run, as a table, as JSON and as a picture.
+
+    python benchmarks/run.py                      all groups
+    python benchmarks/run.py puts reads           some of them
+    python benchmarks/run.py --quick              one short round of each: does it run?
+    python benchmarks/run.py --list
+
+Results are kept in benchmarks/results/: one JSON file a run, with date, commit and machine, and a plot of the ratios.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from rows import GROUPS, Options, Row
+from systems import ROOT, BenchError
+
+RESULTS = Path(__file__).resolve().parent / "results"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    parser.add_argument("groups", nargs="*", metavar="GROUP", help="what to measure; default: everything")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of each row (default 5)")
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each closed loop (default 4)")
+    parser.add_argument("--repetitions", type=int, default=50, help="of each fail-over and transfer (default 50)")
+    parser.add_argument("--quick", action="store_true", help="one short round of each, to see that it runs")
+    parser.add_argument("--list", action="store_true", help="name the groups and what they measure")
+    parser.add_argument("--name", default=None, help="of the files in benchmarks/results (default: date and commit)")
+    options = parser.parse_args(arguments)
+    if options.list:
+        for name, group in GROUPS.items():
+            print(f"{name:14} {(group.__doc__ or '').splitlines()[0]}")
+        return 0
+    unknown = [name for name in options.groups if name not in GROUPS]
+    if unknown:
+        parser.error(f"no group is called {unknown[0]!r}; there are: {', '.join(GROUPS)}")
+    how = Options(1, 1.0, 2) if options.quick else Options(options.rounds, options.seconds, options.repetitions)
+    rows: list[Row] = []
+    trouble: list[str] = []
+    for name in options.groups or GROUPS:
+        try:
+            for row in GROUPS[name](how):
+                rows.append(row)
+                print(as_text(row), flush=True)
+        except BenchError as error:
+            trouble.append(f"{name}: {error}")
+            print(f"{name}: not measured: {error}", file=sys.stderr, flush=True)
+    write(rows, how, options.name)
+    met = [(row, peer, row.is_met(peer)) for row in rows for peer in row.goals if peer in row.samples]
+    print(f"{sum(ok for *_, ok in met)} of {len(met)} goals met")
+    for row, peer, ok in met:
+        if not ok:
+            bound = "at most" if row.below else "at least"
+            print(f"  missed: {row.name}: {row.ratio(peer):.2f} times {peer}, wanted {bound} {row.goals[peer]:g}")
+    return 1 if trouble and not rows else 0
+
+
+def as_text(row: Row) -> str:
+    """One row for people: medians, spread, ratios."""
+    lines = [row.name]
+    for name, values in row.samples.items():
+        middle = statistics.median(values)
+        line = f"  {name:28} {middle:12,.1f} {row.unit:5} ({min(values):,.1f} to {max(values):,.1f}, {len(values)} rounds)"
+        if name != "ours":
+            line += f"  ours is {row.ratio(name):.2f} times theirs"
+        if name in row.goals:
+            line += f", wanted {'≤' if row.below else '≥'} {row.goals[name]:g}: {'met' if row.is_met(name) else 'MISSED'}"
+        lines.append(line)
+    return "\n".join([*lines, *(f"  note: {note}" for note in row.notes)])
+
+
+def write(rows: list[Row], how: Options, name: str | None) -> None:
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+    now = dt.datetime.now(dt.UTC)
+    about = {
+        "date": now.isoformat(timespec="seconds"),
+        "commit": commit.stdout.strip() or "unknown",
+        "machine": f"{os.cpu_count()} cores of {_processor()}, {_memory_gib()} GiB, Python {platform.python_version()}",
+        "rounds": how.rounds,
+        "seconds": how.seconds,
+        "repetitions": how.repetitions,
+    }
+    document = {
+        "about": about,
+        "rows": [
+            {
+                "name": row.name,
+                "unit": row.unit,
+                "samples": {name: [round(value, 3) for value in values] for name, values in row.samples.items()},
+                "ratios": {peer: round(row.ratio(peer), 3) for peer in row.samples if peer != "ours"},
+                "goals": row.goals,
+                "goal_is_at_most": row.below,
+                "notes": row.notes,
+            }
+            for row in rows
+        ],
+    }
+    RESULTS.mkdir(exist_ok=True)
+    stem = RESULTS / (name or f"{now:%Y%m%d-%H%M}-{about['commit']}")
+    stem.with_suffix(".json").write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+    plot(rows, stem, f"{about['date'][:10]}, {about['commit']}, {about['machine']}")
+    print(f"written: {stem.relative_to(ROOT)}.json, .png, .svg")
+
+
+def plot(rows: list[Row], stem: Path, title: str) -> None:
+    """Draw, for every row with a goal, the ratio round by round beside the goal."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    shown = [(row, peer) for row in rows for peer in row.goals if peer in row.samples]
+    if not shown:
+        return
+    figure, axes = plt.subplots(figsize=(11, 0.5 * len(shown) + 1.6))
+    for position, (row, peer) in enumerate(reversed(shown)):
+        good = row.is_met(peer)
+        axes.plot(row.ratios(peer), [position] * len(row.ratios(peer)), "o", color="0.7", markersize=4)
+        axes.plot([row.ratio(peer)], [position], "D", color="tab:green" if good else "tab:red", markersize=8)
+        axes.plot([row.goals[peer]], [position], "|", color="black", markersize=18)
+    axes.set_yticks(range(len(shown)), [f"{row.name}\nbeside {peer}" for row, peer in reversed(shown)], fontsize=7)
+    axes.set_xscale("log")
+    axes.axvline(1.0, color="0.8", linewidth=1)
+    axes.set_xlabel("ours ÷ theirs (diamond: median; bar: goal, for rates at least, for times at most)")
+    axes.set_title(title, fontsize=9)
+    figure.tight_layout()
+    figure.savefig(stem.with_suffix(".png"), dpi=130)
+    figure.savefig(stem.with_suffix(".svg"))
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def _memory_gib() -> int:
+    return round(int(Path("/proc/meminfo").read_text().split()[1]) / 1024**2)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
