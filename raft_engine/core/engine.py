@@ -159,7 +159,7 @@ class Engine:
         elif isinstance(event, Applied):
             committing.on_applied(state, event.upto, event.results, out)
             committing.serve_reads(state, out)
-            snapshotting.by_policy(state, out)
+            snapshotting.by_policy(state, now, out)
         elif isinstance(event, ClientWritesRequested):
             replication.on_writes_requested(state, event.writes, now, out)
         elif isinstance(event, Ticked):
@@ -179,14 +179,14 @@ class Engine:
             membership_change.on_progress(state, now, out)
             purging.resume(state, out)
         elif isinstance(event, SnapshotBuilt):
-            snapshotting.on_snapshot_built(state, event, out)
-            snapshotting.by_policy(state, out)
+            snapshotting.on_snapshot_built(state, event, now, out)
+            snapshotting.by_policy(state, now, out)
             purging.by_policy(state, out)
         elif isinstance(event, SnapshotChunkStored):
             following.on_snapshot_chunk_stored(state, event, out)
         elif isinstance(event, SnapshotInstalled):
             following.on_snapshot_installed(state, event, out)
-            snapshotting.resume(state, out)
+            snapshotting.resume(state, now, out)
             committing.serve_reads(state, out)
         elif isinstance(event, SnapshotSendFailed):
             shipping.on_send_failed(state, event, now, out)

@@ -4,6 +4,8 @@ Rules:
 1. One build at a time; who asks meanwhile joins it, or has another built when it does not cover enough.
 2. A finished snapshot moves the cursor forward only: a newer one may have been installed meanwhile.
 3. Every new snapshot lets the policy purge.
+4. Builds by policy take a small share of the time: after each one they rest, the longer the longer it took. Otherwise a large state
+   under a quick load would be written over and over again. An operator's request does not wait for that.
 Source: dissertation 5.1; openraft `engine/handler/snapshot_handler/`, `core/raft_core.rs` (`trigger_snapshot_by_policy`).
 """
 
@@ -15,6 +17,9 @@ from raft_engine.core.outbox import Outbox
 from raft_engine.core.state import RaftState, SnapshotWaiter
 from raft_engine.types.ids import Millis
 from raft_engine.types.outcomes import Refusal, RefusalCode, TriggerOutcome
+
+REST_PER_BUILD = 19
+"""How many times as long as a build took the policy rests after it: 5 % of the time goes into builds at the most."""
 
 
 def on_snapshot_requested(state: RaftState, event: SnapshotRequested, now: Millis, out: Outbox) -> None:
@@ -28,27 +33,29 @@ def on_snapshot_requested(state: RaftState, event: SnapshotRequested, now: Milli
         out.respond(event.ticket, _outcome(state, changed=False))
         return
     state.snapshot_waiters.append(SnapshotWaiter(event.ticket, need, now + event.wait_ms))
-    _build(state, out)
+    _build(state, now, out)
     expire(state, now, out)
 
 
-def by_policy(state: RaftState, out: Outbox) -> None:
-    """Build when enough was committed since the last snapshot or the last try."""
+def by_policy(state: RaftState, now: Millis, out: Outbox) -> None:
+    """Build when enough was committed since the last snapshot or the last try, and the last build is long enough ago."""
     every = state.config.snapshot_logs_since_last
-    if every and state.applied.index >= state.snapshot_tried + every:
-        _build(state, out)
+    if every and state.applied.index >= state.snapshot_tried + every and now >= state.snapshot_rest_until:
+        _build(state, now, out)
 
 
-def _build(state: RaftState, out: Outbox) -> None:
+def _build(state: RaftState, now: Millis, out: Outbox) -> None:
     if not state.building_snapshot and state.installing is None:
         state.building_snapshot = True
+        state.snapshot_begun_at = now
         state.snapshot_tried = state.applied.index
         out.push(BuildSnapshot())
 
 
-def on_snapshot_built(state: RaftState, event: SnapshotBuilt, out: Outbox) -> None:
+def on_snapshot_built(state: RaftState, event: SnapshotBuilt, now: Millis, out: Outbox) -> None:
     """A build is done, or was put off by the state machine."""
     state.building_snapshot = False
+    state.snapshot_rest_until = now + REST_PER_BUILD * (now - state.snapshot_begun_at)
     if event.meta is None:
         for waiter in state.snapshot_waiters:
             detail = "the state machine put the snapshot off"
@@ -58,10 +65,10 @@ def on_snapshot_built(state: RaftState, event: SnapshotBuilt, out: Outbox) -> No
     if event.meta.last_log_id.index > state.snapshot.last_log_id.index:
         state.snapshot = event.meta
         out.report("snapshot_built", f"{event.meta.last_log_id}, {event.meta.size_bytes} bytes", state.me.node_id)
-    resume(state, out)
+    resume(state, now, out)
 
 
-def resume(state: RaftState, out: Outbox) -> None:
+def resume(state: RaftState, now: Millis, out: Outbox) -> None:
     """There is a newer snapshot: tell those whom it is enough, build another one for the rest."""
     waiting = []
     for waiter in state.snapshot_waiters:
@@ -71,7 +78,7 @@ def resume(state: RaftState, out: Outbox) -> None:
             waiting.append(waiter)
     state.snapshot_waiters = waiting
     if waiting:
-        _build(state, out)
+        _build(state, now, out)
 
 
 def expire(state: RaftState, now: Millis, out: Outbox) -> None:

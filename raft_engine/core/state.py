@@ -172,6 +172,9 @@ class RaftState:
     purge_waiters: list[PurgeWaiter] = field(default_factory=list)
     building_snapshot: bool = False
     snapshot_tried: int = 0
+    snapshot_begun_at: Millis = 0.0
+    snapshot_rest_until: Millis = 0.0
+    """Until then the policy builds none (`snapshotting`, rule 4)."""
     snapshot_waiters: list[SnapshotWaiter] = field(default_factory=list)
     installing: SnapshotMeta | None = None
     installing_for: tuple[PeerId, int, int] | None = None

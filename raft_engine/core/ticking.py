@@ -45,6 +45,7 @@ def on_ticked(state: RaftState, now: Millis, out: Outbox) -> None:
     membership_change.expire(state, now, out)
     purging.expire(state, now, out)
     snapshotting.expire(state, now, out)
+    snapshotting.by_policy(state, now, out)
     reading.expire(state, now, out)
     expire_election(state, now, out)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from raft_engine.core.commands import BuildSnapshot, PurgeLog
 from raft_engine.core.events import Applied, SnapshotBuilt, SnapshotRequested
+from raft_engine.core.snapshotting import REST_PER_BUILD
 from raft_engine.types.outcomes import Expectation, RefusalCode, TriggerOutcome
 from tests.core.builder import Node, at, meta, outcomes
 
@@ -111,6 +112,27 @@ def test_a_threshold_that_is_passed_during_a_build_is_not_lost():
     assert [BuildSnapshot()] == node.do(Applied(at(3, 4), [None] * 3))
     assert [] == node.do(Applied(at(3, 8), [None] * 4))
     assert BuildSnapshot() in node.do(SnapshotBuilt(meta(3, 4)))
+
+
+def test_the_policy_rests_after_a_build_as_long_as_it_took_nineteen_times():
+    node = node_with(applied=1, config={"snapshot_logs_since_last": 2})
+    node.state.committed = node.state.apply_submitted = 8
+    assert [BuildSnapshot()] == node.do(Applied(at(3, 4), [None] * 3))
+    node.now += 10
+    node.do(SnapshotBuilt(meta(3, 4)))
+    assert [] == node.do(Applied(at(3, 8), [None] * 4))
+    assert BuildSnapshot() not in node.tick(10 * REST_PER_BUILD - 1)
+    assert BuildSnapshot() in node.tick(1)
+
+
+def test_an_operator_does_not_wait_for_that_rest():
+    node = node_with(applied=1, config={"snapshot_logs_since_last": 2})
+    node.state.committed = node.state.apply_submitted = 8
+    node.do(Applied(at(3, 4), [None] * 3))
+    node.now += 10
+    node.do(SnapshotBuilt(meta(3, 4)))
+    node.do(Applied(at(3, 5), [None]))
+    assert BuildSnapshot() in snapshot(node)
 
 
 def test_zero_means_never():
