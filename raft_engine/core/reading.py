@@ -50,6 +50,8 @@ def on_read_requested(state: RaftState, event: ReadRequested, now: Millis, out: 
         serve_reads(state, out)
     else:
         _wait_for_round(state, leader, number, None, now, out)
+    if event.wait_ms <= 0 and number in state.read_waiters:
+        _end_wait(state, number, out)
 
 
 def _ask_leader(state: RaftState, now: Millis, out: Outbox, *, again: bool = False) -> None:
@@ -151,6 +153,24 @@ def expire(state: RaftState, now: Millis, out: Outbox) -> None:
     if unanswered and now >= state.read_asked_at + state.config.election_timeout_min_ms:
         _ask_leader(state, now, out, again=True)
     for number in [number for number, read in state.read_waiters.items() if now >= read.deadline]:
-        read = state.read_waiters.pop(number)
-        detail = f"index {read.index} is not applied yet" if read.index else "no quorum has confirmed the leader"
-        out.respond(read.ticket, Refusal(RefusalCode.TIMED_OUT, f"the read was not served in time: {detail}"))
+        _end_wait(state, number, out)
+
+
+def _end_wait(state: RaftState, number: int, out: Outbox) -> None:
+    read = state.read_waiters.pop(number)
+    detail = f"index {read.index} is not applied yet" if read.index else "no quorum has confirmed the leader"
+    extra = {} if read.index or state.leader is None else _who_confirmed(state, state.leader, number)
+    refusal = Refusal(
+        RefusalCode.TIMED_OUT, f"the read was not served in time: {detail}", state.known_leader, extra=extra
+    )
+    out.respond(read.ticket, refusal)
+
+
+def _who_confirmed(state: RaftState, leader: LeaderState, number: int) -> dict[str, object]:
+    """Return the voters, and who of them has answered the read's round (openraft `QuorumNotEnough`)."""
+    round_ = next((read.round for read in leader.reads if read.number == number and read.requester is None), None)
+    voters = state.membership.voters()
+    got = {state.me} & voters
+    if round_ is not None:
+        got |= {peer for peer, item in leader.progress.items() if item.counts and item.acked_round >= round_} & voters
+    return {"cluster": state.membership.voter_ids(), "got": sorted(peer.node_id for peer in got)}

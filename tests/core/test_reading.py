@@ -295,6 +295,54 @@ def test_a_read_that_nobody_confirms_ends_with_its_time():
     assert (RefusalCode.TIMED_OUT, True) == (refusal.code, "no quorum has confirmed" in refusal.detail)
 
 
+def test_a_read_that_nobody_confirms_says_who_has_answered_its_round():
+    node = leader(5)
+    read(node, wait_ms=200)
+    node.accept(4, 2)
+    node.accept(5, 2, round_=1)
+    (refusal,) = outcomes(node.tick(200))
+    assert {"cluster": [1, 2, 3, 4, 5], "got": [1, 4]} == refusal.extra
+
+
+def test_a_read_that_waits_for_a_round_to_begin_was_confirmed_by_nobody_else():
+    node = leader()
+    read(node)
+    read(node, wait_ms=20)
+    (refusal,) = outcomes(node.tick(20))
+    assert {"cluster": [1, 2, 3], "got": [1]} == refusal.extra
+
+
+def test_a_fenced_node_is_not_among_those_who_confirmed():
+    node = leader()
+    node.do(PeerReplaced(peer(3), Incarnation("f" * 32)))
+    read(node, wait_ms=20)
+    node.accept(3, 2)
+    (refusal,) = outcomes(node.tick(20))
+    assert [1] == refusal.extra["got"]
+
+
+def test_a_read_that_waits_for_nothing_ends_at_once():
+    (refusal,) = outcomes(read(leader(), wait_ms=0))
+    assert (RefusalCode.TIMED_OUT, [1]) == (refusal.code, refusal.extra["got"])
+
+
+def test_a_lease_read_that_waits_for_nothing_is_served():
+    assert [ReadOutcome(2)] == outcomes(read(leader(), lease=True, wait_ms=0))
+
+
+def test_a_read_of_a_single_voter_that_waits_for_nothing_is_served():
+    node = leader(voters=1)
+    node.tick()
+    node.flush()
+    node.applied(node.state.log.last, node.state.log.last.index - node.state.applied.index)
+    assert [ReadOutcome(2)] == outcomes(read(node, wait_ms=0))
+
+
+def test_a_follower_that_shall_not_wait_for_its_leader_refuses_at_once():
+    (refusal,) = outcomes(read(follower(), wait_ms=0))
+    assert (RefusalCode.TIMED_OUT, 2, {}) == (refusal.code, refusal.leader, refusal.extra)
+
+
 def test_a_deposed_leader_refuses_the_reads_that_wait():
     node = leader()
     read(node)
