@@ -22,7 +22,7 @@ from raft_engine.core.events import ElectRequested
 from raft_engine.core.leader import LeaderState
 from raft_engine.core.outbox import Outbox
 from raft_engine.core.quorum import has_quorum, is_lost
-from raft_engine.core.replication import append_as_leader, start_round, sync_targets
+from raft_engine.core.replication import append_as_leader, on_writes_requested, start_round, sync_targets
 from raft_engine.core.state import ElectWaiter, OwnVoteFlushed, RaftState, SendWhenFlushed
 from raft_engine.core.voting import adopt_higher_term, drop_candidacy, lease_holds, save, step_down, why_not_grant
 from raft_engine.types.entry import EntryKind
@@ -211,6 +211,9 @@ def _establish(state: RaftState, candidate: CandidateState, now: Millis, out: Ou
     sync_targets(state, leader)
     start_round(state, leader, now, out)
     append_as_leader(state, [(EntryKind.BLANK, b"")], now, out)
+    held, state.handed_over = state.handed_over, None
+    if held is not None:
+        on_writes_requested(state, held.writes, now, out)
     waiter, state.elect_waiter = state.elect_waiter, None
     if waiter is not None:
         effective: dict[str, object] = {"leader": state.me.node_id, "term": state.term}

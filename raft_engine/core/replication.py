@@ -43,6 +43,10 @@ def on_writes_requested(state: RaftState, writes: Sequence[ClientWrite], now: Mi
     """Take client writes into the log, or say why not."""
     leader = state.leader
     if leader is None:
+        held = state.handed_over
+        if held is not None and len(held.writes) + len(writes) <= state.config.api_channel_size:
+            held.writes.extend(writes)
+            return
         refusal: Refusal | None = state.refuse_not_leader()
     elif leader.transfer is not None and len(leader.held_writes) + len(writes) <= state.config.api_channel_size:
         leader.held_writes.extend(writes)  # decided within one election timeout: by the new leader's address or here

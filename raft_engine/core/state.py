@@ -16,6 +16,7 @@ import msgspec
 
 from raft_engine.config import Config
 from raft_engine.core.candidate import CandidateState
+from raft_engine.core.events import ClientWrite
 from raft_engine.core.leader import LeaderState
 from raft_engine.core.log_ids import LogIdList
 from raft_engine.types.hard_state import HardState, Recovery
@@ -113,6 +114,15 @@ class TransferWaiter:
 
 
 @dataclass(slots=True)
+class HandedOver:
+    """Writes held while leadership went to `to`: answered when it is known who leads, or at `deadline`."""
+
+    to: NodeId
+    writes: list[ClientWrite]
+    deadline: Millis
+
+
+@dataclass(slots=True)
 class ReadWaiter:
     """A read at this node: `index` 0 until the leader has said from which index on it may be served."""
 
@@ -164,6 +174,8 @@ class RaftState:
     last_session: int = 0
     writes: deque[tuple[int, Ticket]] = field(default_factory=deque)
     """(index, ticket) of writes appended here that are not applied; they outlive leadership, since they may commit."""
+    handed_over: HandedOver | None = None
+    """What this node held as a leader when it handed its office over; what comes until the next leader is known is held with it."""
     purge_upto: LogId = BEFORE_LOG
     """Scheduled or done: nothing at or below is read any more."""
     purge_submitted: LogId = BEFORE_LOG

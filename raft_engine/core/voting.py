@@ -13,8 +13,9 @@ Source: Raft paper 5.2, 5.4.1; dissertation 4.2.3, 9.6; openraft `engine/handler
 from __future__ import annotations
 
 from raft_engine.core.commands import SaveHardState, SendMessage
+from raft_engine.core.leader import LeaderState
 from raft_engine.core.outbox import Outbox
-from raft_engine.core.state import RaftState, VoteFlushed
+from raft_engine.core.state import HandedOver, RaftState, VoteFlushed
 from raft_engine.types.ids import NOBODY, LogIndex, Millis, PeerId, Term
 from raft_engine.types.log_id import LogId
 from raft_engine.types.messages import ReadIndexResponse, VoteRequest
@@ -53,6 +54,7 @@ def adopt_leader(state: RaftState, vote: Vote, now: Millis, out: Outbox) -> None
     if state.known_leader != leader:
         state.known_leader = leader
         fail_reads(state, out)
+        forward_held_writes(state, out)
         out.report("leader_changed", f"node {leader} leads term {vote.term}", leader)
     state.promised_to = leader
     state.promised_until = now + state.config.election_timeout_min_ms
@@ -85,9 +87,34 @@ def step_down(state: RaftState, why: str, now: Millis, out: Outbox) -> None:
         if requester is not None:
             out.push(SendMessage(requester, ReadIndexResponse(number, LogIndex(0), NOBODY)))
     fail_reads(state, out)
+    _keep_held_writes(state, leader, out)
+    out.report("stepped_down", why, state.me.node_id, warning=True)
+
+
+def _keep_held_writes(state: RaftState, leader: LeaderState, out: Outbox) -> None:
+    """Writes held for a transfer wait for the new leader's name, so that their callers know whom to ask."""
+    transfer = leader.transfer
+    if transfer is not None and transfer.requested:
+        state.handed_over = HandedOver(transfer.to.node_id, leader.held_writes, transfer.deadline)
+        return
     for write in leader.held_writes:
         out.respond(write.ticket, state.refuse_not_leader())
-    out.report("stepped_down", why, state.me.node_id, warning=True)
+
+
+def forward_held_writes(state: RaftState, out: Outbox) -> None:
+    """Tell the callers of writes held over a transfer who leads; nobody does in time: whom this node asked to.
+
+    A node that the configuration no longer names is not told of its successor by anybody.
+    """
+    handed_over, state.handed_over = state.handed_over, None
+    if handed_over is None:
+        return
+    refusal = state.refuse_not_leader()
+    if refusal.code is RefusalCode.NO_LEADER and not state.membership.is_member(state.me):
+        detail = f"node {state.me.node_id} does not lead; node {handed_over.to} was asked to"
+        refusal = Refusal(RefusalCode.NOT_LEADER, detail, handed_over.to)
+    for write in handed_over.writes:
+        out.respond(write.ticket, refusal)
 
 
 def fail_reads(state: RaftState, out: Outbox) -> None:

@@ -5,12 +5,28 @@ from __future__ import annotations
 import pytest
 
 from raft_engine.core.commands import AppendEntries, Respond, SaveHardState, SendMessage
-from raft_engine.core.events import MembershipChangeRequested, PeerLost, TransferLeaderRequested
+from raft_engine.core.events import ElectRequested, MembershipChangeRequested, PeerLost, TransferLeaderRequested
 from raft_engine.types.hard_state import HardState, Recovery
 from raft_engine.types.ids import IoId, NodeId
 from raft_engine.types.messages import TransferRequest, TransferResponse, VoteRequest
-from raft_engine.types.outcomes import Expectation, RefusalCode, TriggerOutcome
-from tests.core.builder import Node, append, at, elected, entry, leader, leads, members, outcomes, peer, sent, vote
+from raft_engine.types.outcomes import Expectation, Refusal, RefusalCode, TriggerOutcome
+from tests.core.builder import (
+    Node,
+    append,
+    ask,
+    at,
+    elected,
+    entry,
+    grant,
+    leader,
+    leads,
+    members,
+    outcomes,
+    peer,
+    refuse,
+    sent,
+    vote,
+)
 
 MINE = leads(1, 1)
 
@@ -114,12 +130,62 @@ def test_held_writes_are_taken_in_when_the_transfer_fails():
     assert [b"held"] == [command.entries[0].data for command in commands if isinstance(command, AppendEntries)]
 
 
-def test_held_writes_are_refused_when_somebody_else_leads():
+def test_held_writes_are_sent_to_whoever_leads_instead():
     node = leader()
     transfer(node, 2)
     node.write(b"held")
-    refusals = [item for item in outcomes(node.hear(2, append(leads(2), last(2)))) if not isinstance(item, TriggerOutcome)]
-    assert [RefusalCode.NO_LEADER] == [refusal.code for refusal in refusals]
+    assert [(RefusalCode.NOT_LEADER, 2)] == refused(node.hear(2, append(leads(2), last(2))))
+
+
+def refused(commands) -> list[tuple[RefusalCode, int | None]]:
+    return [(item.code, item.leader) for item in outcomes(commands) if isinstance(item, Refusal)]
+
+
+def test_writes_stay_held_while_the_target_is_being_elected():
+    node = leader()
+    transfer(node, 2)
+    node.write(b"held")
+    assert [] == outcomes(node.hear(2, ask(2, last(2), transfer=True)) + node.flush())
+    assert (False, []) == (node.engine.is_leader, node.write(b"while nobody leads"))
+    assert [(RefusalCode.NOT_LEADER, 2)] * 2 == refused(node.hear(2, append(leads(2), last(2))))
+
+
+def test_held_writes_are_refused_when_nobody_leads_in_time():
+    node = leader()
+    transfer(node, 2)
+    node.write(b"held")
+    node.hear(2, ask(2, last(2), transfer=True))
+    assert [] == refused(node.tick(299))
+    assert [(RefusalCode.NO_LEADER, None)] == refused(node.tick(1))
+    assert [(RefusalCode.NO_LEADER, None)] == refused(node.write(b"later"))
+
+
+def test_held_writes_are_taken_in_by_a_leader_that_is_elected_again():
+    node = leader()
+    transfer(node, 2)
+    node.write(b"held")
+    node.hear(2, ask(2, last(2), transfer=True))
+    node.do(ElectRequested(node.ticket(), pre_vote=False, wait_ms=1000.0))
+    node.flush()
+    commands = node.hear(3, grant(3))
+    assert node.engine.is_leader
+    assert [b"held"] == [e.data for c in commands if isinstance(c, AppendEntries) for e in c.entries if e.data]
+
+
+def test_a_held_writes_place_is_bounded():
+    node = leader(config={"api_channel_size": 2})
+    transfer(node, 2)
+    node.write(b"one", b"two")
+    node.hear(2, ask(2, last(2), transfer=True))
+    assert [(RefusalCode.NO_LEADER, None)] == refused(node.write(b"three"))
+
+
+def test_held_writes_are_refused_when_the_leader_falls_before_it_has_handed_over():
+    node = leader()
+    node.write(b"not replicated yet")
+    transfer(node, 2)
+    node.write(b"held")
+    assert [(RefusalCode.NO_LEADER, None)] == refused(node.hear(3, refuse(5, "term", its_term=5)))[:1]
 
 
 # -- rule 3: the target campaigns only with everything ---------------------------------------------------------------------------------
