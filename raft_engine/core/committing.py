@@ -12,7 +12,7 @@ from raft_engine.core.outbox import Outbox
 from raft_engine.core.state import RaftState
 from raft_engine.types.ids import LogIndex, Ticket
 from raft_engine.types.log_id import LogId
-from raft_engine.types.outcomes import ReadOutcome, Refusal, RefusalCode
+from raft_engine.types.outcomes import CommitOutcome, ReadOutcome, Refusal, RefusalCode
 
 
 def commit_upto(state: RaftState, index: int, out: Outbox) -> bool:
@@ -21,10 +21,19 @@ def commit_upto(state: RaftState, index: int, out: Outbox) -> bool:
         return False
     assert index <= state.log.last.index
     state.committed = index
+    if state.commit_waiters:
+        _tell_committed(state, out)
     if len(state.memberships) > 1:
         forget_superseded(state)
     apply_ready(state, out)
     return True
+
+
+def _tell_committed(state: RaftState, out: Outbox) -> None:
+    waiters = state.commit_waiters
+    while waiters and waiters[0][0] <= state.committed:
+        index, ticket = waiters.popleft()
+        out.respond(ticket, CommitOutcome(state.log.at(index)))
 
 
 def apply_ready(state: RaftState, out: Outbox) -> None:
@@ -64,9 +73,19 @@ def serve_reads(state: RaftState, out: Outbox) -> None:
 
 def lose_writes(state: RaftState, after: int, why: str, out: Outbox) -> None:
     """Writes after `after` were overtaken. They may still be committed through a copy elsewhere, so nobody can say."""
-    while state.writes and state.writes[-1][0] > after:
-        _, ticket = state.writes.pop()
-        out.respond(ticket, Refusal(RefusalCode.OUTCOME_UNKNOWN, why, state.known_leader, hint="read before you retry"))
+    unknown = Refusal(RefusalCode.OUTCOME_UNKNOWN, why, state.known_leader, hint="read before you retry")
+    for waiting in (state.writes, state.commit_waiters):
+        while waiting and waiting[-1][0] > after:
+            out.respond(waiting.pop()[1], unknown)
+
+
+def cover_writes(state: RaftState, upto: LogId, out: Outbox) -> None:
+    """A snapshot has passed these writes: something was committed at their index, and nobody can say whether they were."""
+    detail = f"a snapshot up to {upto} covers the entry; whether it was this one is not known"
+    unknown = Refusal(RefusalCode.OUTCOME_UNKNOWN, detail, hint="read before you retry")
+    for waiting in (state.writes, state.commit_waiters):
+        while waiting and waiting[0][0] <= upto.index:
+            out.respond(waiting.popleft()[1], unknown)
 
 
 def end_recovery(state: RaftState, out: Outbox) -> None:

@@ -58,6 +58,7 @@ from raft_engine.core.events import (
     SnapshotInstalled,
     SnapshotRequested,
     SnapshotSendFailed,
+    StepDownRequested,
     Ticked,
     TransferLeaderRequested,
     WriteRequested,
@@ -96,6 +97,7 @@ Request = (
     | SnapshotRequested
     | PurgeLogRequested
     | TransferLeaderRequested
+    | StepDownRequested
     | AllowNextRevertRequested
     | BarrierRequested
     | MembershipChangeRequested
@@ -200,9 +202,11 @@ class Engine:
     def _on_request(self, event: Request, now: Millis) -> None:
         state, out = self.state, self._out
         # What a follower knows may trail what is: it names the leader rather than a change that may never have happened.
-        forwards = isinstance(event, MembershipChangeRequested) and state.leader is None
+        forwards = isinstance(event, MembershipChangeRequested | WriteRequested) and state.leader is None
         refusal = None if forwards else state.unexpected(event.expect)
-        if refusal is not None:
+        if refusal is not None and isinstance(event, WriteRequested):
+            replication.refuse_write(event, refusal, out)
+        elif refusal is not None:
             out.respond(event.ticket, refusal)
         elif isinstance(event, ElectRequested):
             election.on_elect_requested(state, event, now, out)
@@ -215,6 +219,8 @@ class Engine:
             purging.on_purge_log_requested(state, event, now, out)
         elif isinstance(event, TransferLeaderRequested):
             leadership_transfer.on_transfer_requested(state, event, now, out)
+        elif isinstance(event, StepDownRequested):
+            membership_change.on_step_down_requested(state, event, now, out)
         elif isinstance(event, AllowNextRevertRequested):
             reverting.on_allow_next_revert(state, event, now, out)
             membership_change.on_progress(state, now, out)

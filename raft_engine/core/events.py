@@ -118,11 +118,15 @@ class ClientWritesRequested(msgspec.Struct, frozen=True):
 
 
 class WriteRequested(msgspec.Struct, frozen=True):
-    """One write that is appended only if the leader is as expected. `data` None: a blank entry."""
+    """One write that is appended only if the leader is as expected. `data` None: a blank entry.
+
+    `commit_ticket`: answered as soon as the entry is committed; `ticket` when it is applied. None: nobody wants to know.
+    """
 
     ticket: Ticket
     data: bytes | None
     expect: Expectation = NOTHING_EXPECTED
+    commit_ticket: Ticket | None = None
 
 
 class ReadRequested(msgspec.Struct, frozen=True):
@@ -166,6 +170,13 @@ class TransferLeaderRequested(msgspec.Struct, frozen=True):
     ticket: Ticket
     to: NodeId
     wait_ms: Millis
+    expect: Expectation = NOTHING_EXPECTED
+
+
+class StepDownRequested(msgspec.Struct, frozen=True):
+    """A leader that a committed configuration has removed shall give up its office."""
+
+    ticket: Ticket
     expect: Expectation = NOTHING_EXPECTED
 
 
@@ -241,6 +252,7 @@ Event = (
     | SnapshotRequested
     | PurgeLogRequested
     | TransferLeaderRequested
+    | StepDownRequested
     | AllowNextRevertRequested
     | BarrierRequested
     | MembershipChangeRequested

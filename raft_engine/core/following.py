@@ -19,7 +19,7 @@ from raft_engine.core.commands import (
     StoreSnapshotChunk,
     TruncateLog,
 )
-from raft_engine.core.committing import apply_ready, commit_upto, end_recovery, lose_writes
+from raft_engine.core.committing import apply_ready, commit_upto, cover_writes, end_recovery, lose_writes
 from raft_engine.core.configuring import adopt, set_peers, take_back
 from raft_engine.core.events import SnapshotChunkStored, SnapshotInstalled
 from raft_engine.core.outbox import Outbox
@@ -29,7 +29,6 @@ from raft_engine.types.entry import Entry
 from raft_engine.types.ids import LogIndex, Millis, PeerId
 from raft_engine.types.log_id import BEFORE_LOG, LogId
 from raft_engine.types.messages import AppendRequest, AppendResponse, SnapshotChunk, SnapshotChunkResponse
-from raft_engine.types.outcomes import Refusal, RefusalCode
 from raft_engine.types.snapshot import SnapshotMeta
 from raft_engine.types.vote import Vote
 
@@ -174,9 +173,7 @@ def on_snapshot_installed(state: RaftState, event: SnapshotInstalled, out: Outbo
         _forget_flushes(state, upto.index)
         out.push(ResetLog(state.next_io(), upto))
         lose_writes(state, 0, f"a snapshot up to {upto} replaced the log", out)
-    while state.writes and state.writes[0][0] <= upto.index:
-        _, ticket = state.writes.popleft()
-        out.respond(ticket, _covered(upto))
+    cover_writes(state, upto, out)
     state.snapshot = meta
     state.applied = max(state.applied, upto)
     state.apply_submitted = max(state.apply_submitted, upto.index)
@@ -195,11 +192,6 @@ def on_snapshot_installed(state: RaftState, event: SnapshotInstalled, out: Outbo
     if state.installing_for is not None:
         (sender, session, round_), state.installing_for = state.installing_for, None
         _answer_chunk(state, sender, session, round_, meta, meta.size_bytes, out, installed=True)
-
-
-def _covered(upto: LogId) -> Refusal:
-    detail = f"a snapshot up to {upto} covers the entry; whether it was this one is not known"
-    return Refusal(RefusalCode.OUTCOME_UNKNOWN, detail, hint="read before you retry")
 
 
 def _answer_chunk(

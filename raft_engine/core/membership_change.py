@@ -14,7 +14,7 @@ Source: dissertation 4.1, 4.2.2, 4.3; openraft `engine/handler/`, `membership/`;
 from __future__ import annotations
 
 from raft_engine.core.commands import SendMessage
-from raft_engine.core.events import MembershipChangeRequested
+from raft_engine.core.events import MembershipChangeRequested, StepDownRequested
 from raft_engine.core.leader import LeaderState, PendingChange, Transfer
 from raft_engine.core.outbox import Outbox
 from raft_engine.core.progress import Mode, Progress
@@ -267,6 +267,22 @@ def _leave(state: RaftState, leader: LeaderState, now: Millis, out: Outbox) -> N
     if transfer.requested:
         to = transfer.to.node_id
         step_down(state, f"node {state.me.node_id} was removed; node {to} is asked to lead", now, out)
+
+
+def on_step_down_requested(state: RaftState, event: StepDownRequested, now: Millis, out: Outbox) -> None:
+    """An operator wants a leader that serves on after its removal to leave (openraft `refresh_server_state`)."""
+    me = state.me.node_id
+    if state.leader is None:
+        out.respond(event.ticket, TriggerOutcome(False, True, f"node {me} does not lead", {"leader": state.known_leader}))
+    elif state.membership.configs[-1].get(me) == state.me.incarnation:
+        detail = f"node {me} is a voter of {state.membership}"
+        out.respond(event.ticket, Refusal(RefusalCode.IS_LEADER, detail, me, hint="transfer leadership to another voter"))
+    elif state.is_voter or state.effective.log_id.index > state.committed:
+        detail = f"the change to {state.membership} ({state.effective.log_id}) is not finished"
+        out.respond(event.ticket, Refusal(RefusalCode.CHANGE_IN_PROGRESS, detail, me, hint="wait until it is committed"))
+    else:
+        step_down(state, f"node {me} is no voter any more, and was asked to leave", now, out)
+        out.respond(event.ticket, TriggerOutcome(True, True, f"node {me} has stepped down", {"leader": None}))
 
 
 # -- a node that came back blank -----------------------------------------------------------------------------------------

@@ -160,9 +160,7 @@ def _end_wait(state: RaftState, number: int, out: Outbox) -> None:
     read = state.read_waiters.pop(number)
     detail = f"index {read.index} is not applied yet" if read.index else "no quorum has confirmed the leader"
     extra = {} if read.index or state.leader is None else _who_confirmed(state, state.leader, number)
-    refusal = Refusal(
-        RefusalCode.TIMED_OUT, f"the read was not served in time: {detail}", state.known_leader, extra=extra
-    )
+    refusal = Refusal(RefusalCode.TIMED_OUT, f"the read was not served in time: {detail}", state.known_leader, extra=extra)
     out.respond(read.ticket, refusal)
 
 

@@ -66,10 +66,20 @@ def on_write_requested(state: RaftState, event: WriteRequested, now: Millis, out
     leader = state.leader
     refusal = state.refuse_not_leader() if leader is None else _why_not_write(state, leader, now)
     if refusal is not None:
-        out.respond(event.ticket, refusal)
+        refuse_write(event, refusal, out)
         return
     payload = (EntryKind.BLANK, b"") if event.data is None else (EntryKind.NORMAL, event.data)
-    state.writes.append((append_as_leader(state, [payload], now, out), event.ticket))
+    index = append_as_leader(state, [payload], now, out)
+    state.writes.append((index, event.ticket))
+    if event.commit_ticket is not None:
+        state.commit_waiters.append((index, event.commit_ticket))
+
+
+def refuse_write(event: WriteRequested, refusal: Refusal, out: Outbox) -> None:
+    """Nothing was appended: tell whoever waits for the commit or for the result."""
+    if event.commit_ticket is not None:
+        out.respond(event.commit_ticket, refusal)
+    out.respond(event.ticket, refusal)
 
 
 def _why_not_write(state: RaftState, leader: LeaderState, now: Millis) -> Refusal | None:

@@ -174,6 +174,8 @@ class RaftState:
     last_session: int = 0
     writes: deque[tuple[int, Ticket]] = field(default_factory=deque)
     """(index, ticket) of writes appended here that are not applied; they outlive leadership, since they may commit."""
+    commit_waiters: deque[tuple[int, Ticket]] = field(default_factory=deque)
+    """(index, ticket) of writes whose callers want to hear of the commit."""
     handed_over: HandedOver | None = None
     """What this node held as a leader when it handed its office over; what comes until the next leader is known is held with it."""
     purge_upto: LogId = BEFORE_LOG

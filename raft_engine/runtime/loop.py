@@ -31,6 +31,7 @@ from raft_engine.core.events import (
     PeerReplaced,
     ShutdownRequested,
     Ticked,
+    WriteRequested,
 )
 from raft_engine.errors import Fatal, Panicked, StorageError, StorageFailed
 from raft_engine.runtime.apply_worker import ApplyWorker
@@ -48,7 +49,7 @@ from raft_engine.types.log_id import LogId
 from raft_engine.types.membership import StoredMembership
 from raft_engine.types.messages import Message
 from raft_engine.types.metrics import Alarm, RaftMetrics, ServerState
-from raft_engine.types.outcomes import Refusal, RefusalCode
+from raft_engine.types.outcomes import Expectation, Refusal, RefusalCode
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +86,7 @@ class EngineLoop:
         ended: Callable[[], None],
     ) -> None:
         self._engine = engine
-        self._config = config
+        self.config = config
         self._loop = asyncio.get_running_loop()
         self._ended = ended
         self._events: list[Event] = []
@@ -138,7 +139,7 @@ class EngineLoop:
         except Exception as error:  # noqa: BLE001 (reported as the engine's end)
             self.fail(error)
             return
-        self._ticker = Ticker(self._config.tick_interval_ms, self._config.heartbeat_interval_ms, self._tick)
+        self._ticker = Ticker(self.config.tick_interval_ms, self.config.heartbeat_interval_ms, self._tick)
         self._loop.call_soon(self._drain)
 
     # -- in ------------------------------------------------------------------------------------------------------------
@@ -152,7 +153,7 @@ class EngineLoop:
     def write(self, data: bytes, done: WriteDone) -> Ticket:
         """Have `data` appended; `done` is called once, never before this returns."""
         self._writes_bytes += len(data)
-        if self._is_full() or (self._writes and self._writes_bytes > self._config.max_uncommitted_bytes):
+        if self._is_full() or (self._writes and self._writes_bytes > self.config.max_uncommitted_bytes):
             self._loop.call_soon(done, self._overloaded())
             self._writes_bytes -= len(data)
             return NO_TICKET
@@ -165,9 +166,28 @@ class EngineLoop:
             self._loop.call_soon(self._drain)
         return ticket
 
+    def write_on_conditions(self, data: bytes | None, expect: Expectation, committed: Done, done: WriteDone) -> None:
+        """Have `data` (None: a blank entry) appended after what was submitted before, if the world is as expected.
+
+        Both are called once, never before this returns: `committed` with a `CommitOutcome` or a `Refusal`.
+        """
+        if self._is_full():
+            self._loop.call_soon(committed, self._overloaded())
+            self._loop.call_soon(done, self._overloaded())
+            return
+        before, self._writes, self._writes_bytes = self._writes, [], 0
+        for batch in self._batches(before):
+            self.post(batch)
+        commit_ticket = self.tickets.open(committed)
+        self.post(WriteRequested(self.tickets.open_write(done), data, expect, commit_ticket))
+
+    def _batches(self, writes: list[ClientWrite]) -> list[ClientWritesRequested]:
+        batch_max = self.config.max_append_entries
+        return [ClientWritesRequested(writes[start : start + batch_max]) for start in range(0, len(writes), batch_max)]
+
     def _linger(self) -> None:
         """Let the first write of a batch wait for others, but not a full batch."""
-        if len(self._writes) >= self._config.max_append_entries:
+        if len(self._writes) >= self.config.max_append_entries:
             self._no_longer()
         elif self._lingering is None and not self.is_over:
             self._lingering = self._loop.call_later(self._linger_s, self._no_longer)
@@ -205,12 +225,12 @@ class EngineLoop:
         self.post(Ticked())
 
     def _is_full(self) -> bool:
-        return len(self.tickets) >= self._config.api_channel_size
+        return len(self.tickets) >= self.config.api_channel_size
 
     def _overloaded(self) -> Refusal:
         waiting = (
-            f"{len(self.tickets)} requests are waiting (api_channel_size {self._config.api_channel_size}), "
-            f"{self._writes_bytes} bytes of writes not yet taken (max_uncommitted_bytes {self._config.max_uncommitted_bytes})"
+            f"{len(self.tickets)} requests are waiting (api_channel_size {self.config.api_channel_size}), "
+            f"{self._writes_bytes} bytes of writes not yet taken (max_uncommitted_bytes {self.config.max_uncommitted_bytes})"
         )
         return Refusal(RefusalCode.OVERLOADED, f"{waiting}; nothing was accepted", hint="try again later")
 
@@ -245,9 +265,7 @@ class EngineLoop:
         for event in events:
             self._dispatcher.notice(event)
             self._dispatcher.dispatch(self._engine.handle(event, now))
-        batch_max = self._config.max_append_entries
-        for start in range(0, len(writes), batch_max):
-            requested = ClientWritesRequested(writes[start : start + batch_max])
+        for requested in self._batches(writes):
             self._dispatcher.dispatch(self._engine.handle(requested, now))
 
     # -- the end -------------------------------------------------------------------------------------------------------

@@ -17,8 +17,9 @@ from raft_engine.config import Config
 from raft_engine.core.engine import Engine
 from raft_engine.core.events import BarrierRequested, Event, MembershipChangeRequested, ReadRequested, RuntimeFlagsChanged
 from raft_engine.core.state import Restored
-from raft_engine.errors import RaftError, change_refused, read_refused, refused
-from raft_engine.runtime.loop import EngineLike, EngineLoop, outcome_error
+from raft_engine.errors import Overloaded, RaftError, change_refused, read_refused, refused
+from raft_engine.runtime.loop import NO_TICKET, EngineLike, EngineLoop, outcome_error
+from raft_engine.runtime.pending_write import PendingWrite, timed_out
 from raft_engine.runtime.restoring import membership_at, restore_node
 from raft_engine.runtime.tickets import Done, WriteDone, resolve
 from raft_engine.runtime.trigger import WAIT_S, Trigger
@@ -112,11 +113,17 @@ class Raft:
         self._check_running()
         return self._loop.write(data, done)
 
-    async def client_write(self, data: bytes, *, timeout_s: float | None = 10) -> WriteOutcome:
+    async def client_write(
+        self, data: bytes, *, timeout_s: float | None = 10, expect: Expectation = NOTHING_EXPECTED
+    ) -> WriteOutcome:
         """Return once `data` is durable on a quorum and applied here.
 
-        Raises: ForwardToLeader, Overloaded: nothing was done. OutcomeUnknown: it may yet be committed. Fatal.
+        Args:
+            expect: write only if term, leader, members or the log's end are these.
+        Raises: ForwardToLeader, Overloaded, PreconditionFailed: nothing was done. OutcomeUnknown: it may yet be committed. Fatal.
         """
+        if expect is not NOTHING_EXPECTED:
+            return await self.write(data, expect=expect).applied(timeout_s=timeout_s)
         answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         ticket = self.submit_write(data, resolve(answer))
         outcome = await self._answered(answer, ticket, timeout_s)
@@ -124,6 +131,35 @@ class Raft:
             raise self._error(outcome, refused)
         assert isinstance(outcome, WriteOutcome), outcome
         return outcome
+
+    def write(self, data: bytes, *, expect: Expectation = NOTHING_EXPECTED) -> PendingWrite:
+        """Begin a write and return at once; it keeps its place among those submitted before and after it.
+
+        Its `committed` and `applied` may be awaited, or not. Raises: Fatal: the engine is gone.
+        """
+        return self._begin(data, expect)
+
+    def write_blank(self, *, expect: Expectation = NOTHING_EXPECTED) -> PendingWrite:
+        """Begin to write an entry without data: once committed, this leader is known to be one, and all before it is."""
+        return self._begin(None, expect)
+
+    def _begin(self, data: bytes | None, expect: Expectation) -> PendingWrite:
+        self._check_running()
+        loop = asyncio.get_running_loop()
+        committed: asyncio.Future[Outcome] = loop.create_future()
+        applied: asyncio.Future[Outcome] = loop.create_future()
+        self._loop.write_on_conditions(data, expect, resolve(committed), resolve(applied))
+        return PendingWrite(committed, applied, as_error=lambda refusal: self._error(refusal, refused))
+
+    def client_write_ff(self, data: bytes) -> None:
+        """Write and forget: `data` is committed if this node leads and goes on doing so; nobody is told.
+
+        Raises: Overloaded: too much is waiting, nothing was done. Fatal.
+        """
+        if self.submit_write(data, _nobody) == NO_TICKET:
+            raise Overloaded(
+                Refusal(RefusalCode.OVERLOADED, "too much is waiting; nothing was accepted", hint="try again later")
+            )
 
     async def client_write_many(
         self, datas: Sequence[bytes], *, timeout_s: float | None = 10
@@ -151,7 +187,7 @@ class Raft:
         finally:
             for ticket in tickets:
                 self._loop.tickets.drop(ticket)
-        return [outcome if outcome is not None else _timed_out(timeout_s) for outcome in outcomes]
+        return [outcome if outcome is not None else timed_out(timeout_s) for outcome in outcomes]
 
     def submit_read(self, lease: bool, wait_ms: float, done: Done) -> Ticket:
         """Ask for a read index; `done` gets a `ReadOutcome` or a `Refusal`. Raises: Fatal: the engine is gone."""
@@ -261,6 +297,15 @@ class Raft:
         return Wait(self._loop.watch, timeout_s)
 
     @property
+    def node_id(self) -> NodeId:
+        return self._loop.watch.latest.me.node_id
+
+    @property
+    def config(self) -> Config:
+        """The settings it was started with."""
+        return self._loop.config
+
+    @property
     def runtime_flags(self) -> RuntimeFlags:
         return self.metrics().runtime_flags
 
@@ -321,7 +366,7 @@ class Raft:
             async with asyncio.timeout(timeout_s):
                 return await answer
         except TimeoutError:
-            return _timed_out(timeout_s)
+            return timed_out(timeout_s)
         finally:
             self._loop.tickets.drop(ticket)
 
@@ -338,6 +383,5 @@ def _ids(node_ids: Collection[int]) -> frozenset[NodeId]:
     return frozenset(map(NodeId, node_ids))
 
 
-def _timed_out(timeout_s: float | None) -> Refusal:
-    detail = f"no result within {timeout_s:g} s; it may yet happen" if timeout_s is not None else "no result"
-    return Refusal(RefusalCode.TIMED_OUT, detail, hint="look before you retry")
+def _nobody(_: object) -> None:
+    """Nobody wants to know."""

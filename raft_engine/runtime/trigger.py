@@ -15,6 +15,7 @@ from raft_engine.core.events import (
     HeartbeatRequested,
     PurgeLogRequested,
     SnapshotRequested,
+    StepDownRequested,
     TransferLeaderRequested,
 )
 from raft_engine.errors import RaftError, refused, revert_refused, transfer_refused
@@ -27,7 +28,7 @@ Ask = Callable[[Callable[[Ticket], Event], float, Callable[[Refusal], RaftError]
 
 
 class Trigger:
-    """The six triggers of one engine.
+    """The triggers of one engine.
 
     All of them: `wait_s` bounds how long the effect is waited for; `expect` refuses the request when the world is not as
     the caller believes. Raises `Refused` (a subclass of it where one fits) and `Fatal`.
@@ -76,6 +77,14 @@ class Trigger:
         return await self._trigger(
             lambda ticket: TransferLeaderRequested(ticket, NodeId(to), wait_s * 1000, expect), wait_s, transfer_refused
         )
+
+    async def step_down(self, *, wait_s: float = WAIT_S, expect: Expectation = NOTHING_EXPECTED) -> TriggerOutcome:
+        """Have a leader leave its office that a committed configuration no longer names as a voter.
+
+        Only of use with `removed_leader_step_down_ms` -1; a voter hands over with `transfer_leader`. Whoever does not lead has
+        nothing to leave, and says so. (openraft `refresh_server_state`; `expect` is its fence.)
+        """
+        return await self._trigger(lambda ticket: StepDownRequested(ticket, expect), wait_s)
 
     async def allow_next_revert(
         self, to: int, allow: bool = True, ttl_s: float = 0.0, *, expect: Expectation = NOTHING_EXPECTED

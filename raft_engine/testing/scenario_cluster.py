@@ -64,7 +64,15 @@ from raft_engine.types.messages import (
     VoteRequest,
     VoteResponse,
 )
-from raft_engine.types.outcomes import BarrierOutcome, Outcome, ReadOutcome, Refusal, TriggerOutcome, WriteOutcome
+from raft_engine.types.outcomes import (
+    BarrierOutcome,
+    CommitOutcome,
+    Outcome,
+    ReadOutcome,
+    Refusal,
+    TriggerOutcome,
+    WriteOutcome,
+)
 from raft_engine.types.snapshot import SnapshotMeta
 
 ROUNDS_MAX = 1000
@@ -396,6 +404,8 @@ def describe_outcome(outcome: Outcome) -> str:
     """Return what a caller is told in one short line."""
     if isinstance(outcome, WriteOutcome):
         return f"done at {short(outcome.log_id)}"
+    if isinstance(outcome, CommitOutcome):
+        return f"committed at {short(outcome.log_id)}"
     if isinstance(outcome, ReadOutcome):
         return f"served at index {outcome.index}"
     if isinstance(outcome, BarrierOutcome):

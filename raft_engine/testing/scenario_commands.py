@@ -27,8 +27,10 @@ from raft_engine.core.events import (
     ReadRequested,
     RuntimeFlagsChanged,
     SnapshotRequested,
+    StepDownRequested,
     Ticked,
     TransferLeaderRequested,
+    WriteRequested,
 )
 from raft_engine.core.progress import Progress
 from raft_engine.errors import ConfigError
@@ -365,6 +367,18 @@ def propose(cluster: Cluster, words: Words) -> None:
     _ask(cluster, line.plain[0], ClientWritesRequested(writes))
 
 
+def write(cluster: Cluster, words: Words) -> None:
+    """write N DATA|blank [term=T] [last=INDEX]: one write on conditions, whose caller hears of the commit too."""
+    line = _read(words, options=["term", "last"], plain=2)
+    number, text = line.plain
+    expect = Expectation(term=int(line.options["term"]) if "term" in line.options else None)
+    if "last" in line.options:
+        last = _entry_at(cluster, number, int(line.options["last"])).log_id
+        expect = msgspec.structs.replace(expect, last_log_id=last)
+    ticket, commit = cluster.ticket(f"write {text}"), cluster.ticket(f"write {text} (commit)")
+    _ask(cluster, number, WriteRequested(ticket, None if text == "blank" else text.encode(), expect, commit))
+
+
 def read(cluster: Cluster, words: Words) -> None:
     """read N [lease] [wait=MS]: a linearizable read."""
     line = _read(words, flags=["lease"], options=["wait"], plain=1)
@@ -397,6 +411,12 @@ def transfer(cluster: Cluster, words: Words) -> None:
     line = _read(words, options=["wait"], plain=2)
     to, wait_ms = NodeId(int(line.plain[1])), line.number("wait", WAIT_MS)
     _ask(cluster, line.plain[0], TransferLeaderRequested(cluster.ticket("transfer"), to, wait_ms))
+
+
+def stepdown(cluster: Cluster, words: Words) -> None:
+    """stepdown N [expect=INDEX]: a removed leader shall leave its office."""
+    line = _read(words, options=["expect"], plain=1)
+    _ask(cluster, line.plain[0], StepDownRequested(cluster.ticket("stepdown"), _expect_members(cluster, line)))
 
 
 def arm(cluster: Cluster, words: Words) -> None:
@@ -441,11 +461,14 @@ def voters(cluster: Cluster, words: Words) -> None:
     """voters N M … [retain] [expect=INDEX]: leader N makes these the voters (who goes stays as a learner)."""
     line = _read(words, flags=["retain"], options=["expect"])
     wanted = frozenset(NodeId(int(word)) for word in line.plain[1:])
-    expect = NOTHING_EXPECTED
-    if "expect" in line.options:
-        expect = Expectation(membership_log_id=_entry_at(cluster, line.plain[0], int(line.options["expect"])).log_id)
-    ticket, retain = cluster.ticket("voters"), bool(line.flags)
+    ticket, retain, expect = cluster.ticket("voters"), bool(line.flags), _expect_members(cluster, line)
     _ask(cluster, line.plain[0], MembershipChangeRequested(ticket, WAIT_MS, wanted, retain, expect=expect))
+
+
+def _expect_members(cluster: Cluster, line: Line) -> Expectation:
+    if "expect" not in line.options:
+        return NOTHING_EXPECTED
+    return Expectation(membership_log_id=_entry_at(cluster, line.plain[0], int(line.options["expect"])).log_id)
 
 
 def _entry_at(cluster: Cluster, word: str, index: int) -> Entry:
@@ -581,11 +604,13 @@ WORDS: dict[str, Callable[[Cluster, Words], None]] = {
         wipe,
         campaign,
         propose,
+        write,
         read,
         heartbeat,
         snapshot,
         purge,
         transfer,
+        stepdown,
         arm,
         disarm,
         barrier,

@@ -65,6 +65,12 @@ class WriteOutcome(msgspec.Struct, frozen=True):
     result: object
 
 
+class CommitOutcome(msgspec.Struct, frozen=True):
+    """The entry is durable on a quorum, so it will be applied; it may not be yet."""
+
+    log_id: LogId
+
+
 class ReadOutcome(msgspec.Struct, frozen=True):
     """Whatever is read from the state machine now is at least as new as `index`, and linearizable."""
 
@@ -102,4 +108,4 @@ class Expectation(msgspec.Struct, frozen=True):
 
 NOTHING_EXPECTED = Expectation()
 
-Outcome = WriteOutcome | ReadOutcome | TriggerOutcome | BarrierOutcome | Refusal
+Outcome = WriteOutcome | CommitOutcome | ReadOutcome | TriggerOutcome | BarrierOutcome | Refusal

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from raft_engine.core.commands import Apply, RespondWrites, SaveHardState
-from raft_engine.core.events import Applied, MessageReceived, ReadRequested
+from raft_engine.core.commands import Apply, Respond, RespondWrites, SaveHardState
+from raft_engine.core.events import (
+    Applied,
+    MessageReceived,
+    ReadRequested,
+    SnapshotChunkStored,
+    SnapshotInstalled,
+    WriteRequested,
+)
 from raft_engine.types.hard_state import HardState, Recovery
-from raft_engine.types.outcomes import ReadOutcome, RefusalCode
-from tests.core.builder import Node, append, at, entry, leader, leads, outcomes, peer, reports, vote
+from raft_engine.types.ids import Ticket
+from raft_engine.types.messages import SnapshotChunk
+from raft_engine.types.outcomes import CommitOutcome, Expectation, ReadOutcome, RefusalCode
+from tests.core.builder import Node, append, at, entry, leader, leads, meta, outcomes, peer, reports, vote
 
 WIPED = Recovery(at(3, 3), "wiped")
 
@@ -88,6 +97,60 @@ def test_a_write_survives_the_loss_of_leadership_and_is_answered_when_a_later_le
     node.flush()
     node.hear(2, append(leads(2), mine(3), entry(2, 4), committed=3))
     assert [RespondWrites([(2, mine(3), "A")])] == node.do(Applied(mine(3), ["A"]))
+
+
+# -- who wants to hear of the commit ---------------------------------------------------------------------------------------
+
+
+def told_twice(node: Node, **expect) -> list:
+    """A write whose caller hears of the commit as ticket 98 and of the result as ticket 99."""
+    return node.do(WriteRequested(Ticket(99), b"a", Expectation(**expect), Ticket(98)))
+
+
+def test_who_wants_hears_of_the_commit_before_the_result():
+    node = leader()
+    told_twice(node)
+    node.flush()
+    assert [Respond(Ticket(98), CommitOutcome(mine(3)))] == [c for c in node.accept(2, 3) if isinstance(c, Respond)]
+    assert [RespondWrites([(99, mine(3), "A")])] == node.do(Applied(mine(3), ["A"]))
+
+
+def test_a_commit_is_told_when_a_later_leader_commits_it():
+    node = leader()
+    told_twice(node)
+    node.flush()
+    commands = node.hear(2, append(leads(2), mine(3), entry(2, 4), committed=3))
+    assert Respond(Ticket(98), CommitOutcome(mine(3))) in commands
+
+
+def test_neither_commit_nor_result_of_an_overtaken_write_is_known():
+    node = leader()
+    told_twice(node)
+    commands = node.hear(2, append(leads(2), at(0, 1), entry(1, 2, node=1), entry(2, 3)))
+    assert [(99, RefusalCode.OUTCOME_UNKNOWN), (98, RefusalCode.OUTCOME_UNKNOWN)] == told(commands)
+
+
+def test_neither_is_known_when_a_snapshot_passes_the_write():
+    node = leader()
+    told_twice(node)
+    node.hear(2, SnapshotChunk(leads(2), 7, 3, meta(2, 5), 0, b"", done=True))
+    node.flush()
+    node.do(SnapshotChunkStored(peer(2), 7, 3, meta(2, 5), 100, complete=True))
+    node.flush()
+    commands = node.do(SnapshotInstalled(meta(2, 5)))
+    assert {(99, RefusalCode.OUTCOME_UNKNOWN), (98, RefusalCode.OUTCOME_UNKNOWN)} == set(told(commands))
+
+
+def test_both_hear_of_a_condition_that_does_not_hold():
+    commands = told_twice(leader(), term=7)
+    assert [(98, RefusalCode.PRECONDITION_FAILED), (99, RefusalCode.PRECONDITION_FAILED)] == told(commands)
+
+
+def told(commands) -> list[tuple[int, RefusalCode]]:
+    return [(command.ticket, command.outcome.code) for command in commands if isinstance(command, Respond)]
+
+
+# -- reads -----------------------------------------------------------------------------------------------------------------
 
 
 def test_a_read_waits_for_its_index_to_be_applied():

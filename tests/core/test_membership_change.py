@@ -10,6 +10,7 @@ from raft_engine.core.events import (
     MembershipChangeRequested,
     MessageReceived,
     PeerConnected,
+    StepDownRequested,
     TransferLeaderRequested,
 )
 from raft_engine.types.entry import EntryKind
@@ -314,6 +315,52 @@ def test_a_removed_leader_that_is_never_to_step_down_leads_on():
     node.now += 100
     agree(node, 2, 3)
     assert (True, "learner") == (node.engine.is_leader, "voter" if node.state.is_voter else "learner")
+
+
+def step_down(node: Node, **expect):
+    return node.do(StepDownRequested(node.ticket(), Expectation(**expect)))
+
+
+def removed() -> Node:
+    """Node 1 leads on though a committed configuration has removed it."""
+    node = leader(config={"removed_leader_step_down_ms": -1})
+    change(node, 2, 3)
+    agree(node, 2, 3)
+    agree(node, 2, 3)
+    return node
+
+
+def test_a_removed_leader_leaves_when_it_is_asked_to():
+    node = removed()
+    (outcome,) = outcomes(step_down(node))
+    assert (True, True, False) == (outcome.changed, outcome.observed, node.engine.is_leader)
+
+
+def test_a_removed_leader_does_not_leave_for_somebody_who_expects_other_members():
+    node = removed()
+    (refusal,) = outcomes(step_down(node, membership_log_id=at(9, 9)))
+    assert (RefusalCode.PRECONDITION_FAILED, True) == (refusal.code, node.engine.is_leader)
+
+
+def test_a_leader_that_is_a_voter_does_not_leave():
+    node = leader()
+    (refusal,) = outcomes(step_down(node))
+    assert (RefusalCode.IS_LEADER, True) == (refusal.code, node.engine.is_leader)
+
+
+def test_a_leader_whose_removal_is_not_committed_does_not_leave():
+    node = leader(config={"removed_leader_step_down_ms": -1})
+    change(node, 2, 3)
+    (refusal,) = outcomes(step_down(node))
+    assert (RefusalCode.CHANGE_IN_PROGRESS, True) == (refusal.code, node.engine.is_leader)
+    agree(node, 2, 3)
+    (refusal,) = outcomes(step_down(node))
+    assert (RefusalCode.CHANGE_IN_PROGRESS, True) == (refusal.code, node.engine.is_leader)
+
+
+def test_who_does_not_lead_has_nothing_to_leave():
+    (outcome,) = outcomes(step_down(Node()))
+    assert (False, True) == (outcome.changed, outcome.observed)
 
 
 # -- changes relative to what there is -----------------------------------------------------------------------------------

@@ -306,6 +306,22 @@ def test_a_change_under_another_leader_than_expected_is_refused():
     assert [] == outcomes(change(node, {1, 2}, leader=NodeId(1)))
 
 
+def test_a_change_is_refused_when_the_log_has_gone_on_since_its_caller_looked():
+    node = leader()
+    seen = node.state.log.last
+    node.write(b"somebody else's")
+    (refusal,) = outcomes(change(node, {1, 2}, last_log_id=seen))
+    assert (RefusalCode.PRECONDITION_FAILED, "last_log_id") == (refusal.code, refusal.extra["expectation"])
+    assert (seen.index + 1, False) == (node.state.log.last.index, node.state.membership.is_joint)
+
+
+def test_a_change_at_the_expected_end_of_the_log_is_done():
+    node = leader()
+    change(node, {1, 2}, last_log_id=node.state.log.last)
+    settle(node)
+    assert [1, 2] == node.state.membership.voter_ids()
+
+
 def test_nobody_is_sent_to_a_leader_that_the_configuration_has_removed():
     cluster = told("nodes 3", "campaign 1", "settle", "switch elect off 3", "voters 1 3", "deliver 1->3", "deliver 3->1")
     for line in ("deliver 1->3", "deliver 3->1", "drop", "propose 3 a"):

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 
 import msgspec
 import pytest
 
-from raft_engine.errors import Panicked, Stopped, WaitTimeout
+from raft_engine.errors import (
+    LastLogIdMismatch,
+    OutcomeUnknown,
+    Overloaded,
+    Panicked,
+    PreconditionFailed,
+    QuorumNotEnough,
+    Stopped,
+    TermMismatch,
+    WaitTimeout,
+)
 from raft_engine.runtime.raft import Raft
 from raft_engine.storage.memory import MemoryLog, MemorySnapshots
 from raft_engine.transport.local import LocalTransport
 from raft_engine.types.ids import NodeId, PeerId
+from raft_engine.types.log_id import BEFORE_LOG
 from raft_engine.types.messages import Message
 from raft_engine.types.metrics import RaftMetrics, ServerState
+from raft_engine.types.outcomes import Expectation
 from tests.runtime.cluster import CONFIG, Cluster, Words, addresses, peer
 
 
@@ -196,6 +209,126 @@ async def test_a_write_whose_result_nobody_wants_is_done(make):
     leader.forget(leader.submit_write(b"and forget", lambda _: None))
     await leader.client_write(b"after")
     assert ["and forget", "after"] == leader.state_machine.words
+
+
+async def test_who_writes_and_forgets_is_refused_only_when_nothing_was_accepted(make):
+    cluster = await make(1, api_channel_size=2)
+    leader = await cluster.leader()
+    leader.client_write_ff(b"one")
+    leader.client_write_ff(b"two")
+    with pytest.raises(Overloaded):
+        leader.client_write_ff(b"three")
+    await leader.wait().metrics(lambda _: leader.state_machine.words == ["one", "two"], "both words")
+
+
+async def test_a_write_is_told_twice_first_of_the_commit_and_then_of_the_result(make):
+    cluster = await make()
+    leader = await cluster.leader()
+    heard: list[str] = []
+    write = leader.write(b"w")
+
+    async def hear(what: str, told: Awaitable[object]) -> object:
+        result = await told
+        heard.append(what)
+        return result
+
+    applied, committed = await asyncio.gather(hear("applied", write.applied()), hear("committed", write.committed()))
+    assert (["committed", "applied"], 0) == (heard, applied.result)
+    assert applied.log_id == committed
+
+
+async def test_a_write_keeps_its_place_among_those_before_and_after_it(make):
+    cluster = await make()
+    leader = await cluster.leader()
+    expect = Expectation(leader=leader.node_id)
+    writes = []
+    for number in range(30):
+        if number % 3 == 0:
+            writes.append(leader.write(b"%d" % number, expect=expect).applied())
+        else:
+            leader.client_write_ff(b"%d" % number)
+    await asyncio.gather(*writes)
+    await leader.client_write(b"end")
+    assert [*map(str, range(30)), "end"] == leader.state_machine.words
+
+
+async def test_a_write_to_another_leader_than_expected_is_not_done(make):
+    cluster = await make(1)
+    leader = await cluster.leader()
+    with pytest.raises(TermMismatch):
+        await leader.client_write(b"w", expect=Expectation(term=99))
+    with pytest.raises(LastLogIdMismatch):
+        await leader.client_write(b"w", expect=Expectation(last_log_id=BEFORE_LOG))
+    assert 0 == (await leader.client_write(b"w", expect=Expectation(term=leader.metrics().term))).result
+    assert ["w"] == leader.state_machine.words
+
+
+async def test_a_blank_write_takes_a_place_in_the_log_and_gives_the_state_machine_nothing(make):
+    cluster = await make()
+    leader = await cluster.leader()
+    blank = await leader.write_blank().applied()
+    assert (None, []) == (blank.result, leader.state_machine.words)
+    assert blank.log_id.index + 1 == (await leader.client_write(b"w")).log_id.index
+
+
+async def test_a_write_on_conditions_says_what_an_overloaded_node_says(make):
+    cluster = await make(1, api_channel_size=1)
+    leader = await cluster.leader()
+    leader.client_write_ff(b"one")
+    write = leader.write(b"two")
+    with pytest.raises(Overloaded):
+        await write.committed()
+    with pytest.raises(Overloaded):
+        await write.applied()
+
+
+async def test_who_waits_too_short_may_wait_again(make):
+    cluster = await make(1)
+    leader = await cluster.leader()
+    write = leader.write(b"w")
+    with pytest.raises(OutcomeUnknown, match="may yet happen"):
+        await write.committed(timeout_s=0)
+    assert (await write.committed()) == (await write.applied()).log_id
+
+
+async def test_a_write_that_is_under_way_when_the_engine_ends_is_answered(make):
+    cluster = await make()
+    leader = await cluster.leader()
+    cluster.network.partition([leader.node_id], [node_id for node_id in cluster.ids if node_id != leader.node_id])
+    write = leader.write(b"w")
+    await leader.shutdown()
+    with pytest.raises(Stopped):
+        await write.committed()
+    with pytest.raises(OutcomeUnknown):
+        await write.applied()
+
+
+async def test_an_engine_says_with_which_settings_it_was_started(make):
+    cluster = await make(1, max_payload_entries=7)
+    assert (7, cluster.config) == (cluster.rafts[1].config.max_payload_entries, cluster.rafts[1].config)
+
+
+async def test_a_read_that_nobody_confirms_says_who_did(make):
+    cluster = await make()
+    leader = await cluster.leader()
+    with pytest.raises(QuorumNotEnough) as unconfirmed:
+        await leader.read_index(timeout_s=0)
+    assert ([1, 2, 3], [leader.node_id]) == (unconfirmed.value.cluster, unconfirmed.value.got)
+
+
+async def test_a_removed_leader_leads_until_it_is_asked_to_leave(make):
+    cluster = await make(removed_leader_step_down_ms=-1)
+    first = await cluster.leader()
+    rest = [node_id for node_id in cluster.ids if node_id != first.node_id]
+    await first.change_membership(voters=rest)
+    await first.client_write(b"still served")
+    with pytest.raises(PreconditionFailed):
+        await first.trigger.step_down(expect=Expectation(term=99))
+    assert (await first.trigger.step_down()).changed
+    assert (await first.wait().state(ServerState.LEARNER)).leader is None
+    assert not (await first.trigger.step_down()).changed
+    for node_id in rest:
+        await cluster.rafts[node_id].wait().metrics(lambda seen: seen.leader in rest, "a leader among the rest")
 
 
 async def test_the_state_machine_is_read_through_the_handle_also_after_the_end(make):
