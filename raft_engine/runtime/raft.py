@@ -11,7 +11,9 @@ import asyncio
 import functools
 import logging
 import random as chance
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+
+import msgspec
 
 from raft_engine.config import Config
 from raft_engine.core.engine import Engine
@@ -24,11 +26,12 @@ from raft_engine.runtime.restoring import membership_at, restore_node
 from raft_engine.runtime.tickets import Done, WriteDone, resolve
 from raft_engine.runtime.trigger import WAIT_S, Trigger
 from raft_engine.runtime.wait import Wait
+from raft_engine.runtime.watching import LeaderChange, OfficeCallback, OfficeWatch, Progresses, leader_changes
 from raft_engine.storage.interface import LogStorage, SnapshotStorage, StateMachine
 from raft_engine.transport.interface import Transport
 from raft_engine.types.ids import LogIndex, NodeId, PeerId, Ticket
 from raft_engine.types.membership import NodeAddress
-from raft_engine.types.metrics import RaftMetrics, RuntimeFlags
+from raft_engine.types.metrics import RaftMetrics, RuntimeFlags, ServerState
 from raft_engine.types.outcomes import (
     NOTHING_EXPECTED,
     BarrierOutcome,
@@ -57,9 +60,12 @@ class Raft:
         self._transport = transport
         self._over = over
         self._owned: list[Callable[[], None]] = []
+        self._flags = loop.watch.latest.runtime_flags
+        """As last asked for: two changes in a row must not undo each other."""
         self._closing = asyncio.create_task(self._close_when_over(), name="raft-close")
         self.state_machine = state_machine
         self.trigger = Trigger(self._ask)
+        self.progress = Progresses(loop.watch)
 
     @classmethod
     async def start(
@@ -296,6 +302,26 @@ class Raft:
         """Wait for the engine to look as it should: `await raft.wait(timeout_s=5).leader()`."""
         return Wait(self._loop.watch, timeout_s)
 
+    def leader_changes(self) -> AsyncIterator[LeaderChange]:
+        """Return who leads and every change of that: `async for change in raft.leader_changes()`; ends with the engine."""
+        return leader_changes(self._loop.watch)
+
+    def on_leader_change(self, start: OfficeCallback, stop: OfficeCallback) -> OfficeWatch:
+        """Have `start(term)` called when this node begins to lead, `stop(term)` when it no longer does, until closed.
+
+        Either may be a coroutine function; it is awaited before the next call.
+        """
+        return OfficeWatch(self._loop.watch, start, stop)
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether it leads as far as it knows; `read_index` finds out."""
+        return self.metrics().state is ServerState.LEADER
+
+    @property
+    def current_leader(self) -> NodeId | None:
+        return self.metrics().leader
+
     @property
     def node_id(self) -> NodeId:
         return self._loop.watch.latest.me.node_id
@@ -312,7 +338,21 @@ class Raft:
     def set_runtime_flags(self, flags: RuntimeFlags) -> None:
         """Switch timers on or off. Raises: Fatal: the engine is gone."""
         self._check_running()
+        self._flags = flags
         self._loop.post(RuntimeFlagsChanged(flags))
+
+    def enable(
+        self,
+        *,
+        tick: bool | None = None,
+        heartbeat: bool | None = None,
+        elect: bool | None = None,
+        pre_vote: bool | None = None,
+    ) -> None:
+        """Switch some of them, the others stay (openraft `runtime_config`). Raises: Fatal: the engine is gone."""
+        wanted = {"enable_tick": tick, "enable_heartbeat": heartbeat, "enable_elect": elect, "enable_pre_vote": pre_vote}
+        change = {name: value for name, value in wanted.items() if value is not None}
+        self.set_runtime_flags(msgspec.structs.replace(self._flags, **change))
 
     @property
     def fatal(self) -> str | None:

@@ -19,13 +19,12 @@ from raft_engine.errors import (
     TermMismatch,
     WaitTimeout,
 )
-from raft_engine.runtime.raft import Raft
 from raft_engine.storage.memory import MemoryLog, MemorySnapshots
 from raft_engine.transport.local import LocalTransport
 from raft_engine.types.ids import NodeId, PeerId
 from raft_engine.types.log_id import BEFORE_LOG
 from raft_engine.types.messages import Message
-from raft_engine.types.metrics import RaftMetrics, ServerState
+from raft_engine.types.metrics import RuntimeFlags, ServerState
 from raft_engine.types.outcomes import Expectation
 from tests.runtime.cluster import CONFIG, Cluster, Words, addresses, peer
 
@@ -460,27 +459,66 @@ async def test_the_progress_of_the_log_and_of_the_vote_go_on_under_the_next_lead
     assert (await later).last_log.term == second.metrics().term
 
 
-async def told_of_office(raft: Raft, began: asyncio.Event, ended: asyncio.Event) -> None:
-    """What an application does at the beginning and the end of its own leadership; both may await."""
-    await raft.wait().metrics(_leads, "the beginning")
-    await asyncio.to_thread(lambda: None)
-    began.set()
-    await raft.wait().metrics(lambda seen: not _leads(seen), "the end")
-    await asyncio.to_thread(lambda: None)
-    ended.set()
-
-
-def _leads(seen: RaftMetrics) -> bool:
-    return seen.state is ServerState.LEADER
-
-
 async def test_a_node_hears_when_its_own_leadership_begins_and_ends(make):
     cluster = await make()
     first = await cluster.leader()
     other = (await cluster.followers())[0]
-    began, ended = asyncio.Event(), asyncio.Event()
-    told = asyncio.ensure_future(told_of_office(first, began, ended))
-    await began.wait()
-    await first.trigger.transfer_leader(to=other.metrics().me.node_id)
-    await ended.wait()
-    await told
+    began, ended = asyncio.Queue(), asyncio.Queue()
+
+    async def start(term: int) -> None:
+        await asyncio.to_thread(lambda: None)
+        began.put_nowait(term)
+
+    async def stop(term: int) -> None:
+        await asyncio.to_thread(lambda: None)
+        ended.put_nowait(term)
+
+    watch = first.on_leader_change(start, stop)
+    term = first.metrics().term
+    assert term == await began.get()
+    await first.trigger.transfer_leader(to=other.node_id)
+    assert term == await ended.get()
+    await watch.close()
+
+
+async def test_whoever_watches_hears_of_the_next_leader_and_of_the_end(make):
+    cluster = await make()
+    first = await cluster.leader()
+    watcher, other = await cluster.followers()
+    changes = watcher.leader_changes()
+    assert first.node_id == (await anext(changes)).leader
+    await first.trigger.transfer_leader(to=other.node_id)
+    while (await anext(changes)).leader != other.node_id:
+        pass
+    assert (True, other.node_id) == (other.is_leader, watcher.current_leader)
+    await watcher.shutdown()
+    assert [None] == [change.leader async for change in changes]
+
+
+async def test_progress_is_watched_by_name(make):
+    cluster = await make()
+    leader = await cluster.leader()
+    written = await leader.client_write(b"w")
+    for raft in cluster.rafts.values():
+        assert written.log_id <= await raft.progress.applied.wait_until_ge(written.log_id)
+        assert leader.metrics().term == (await raft.progress.vote.wait_until_ge(leader.metrics().term)).term
+
+
+async def test_flags_are_switched_one_by_one_and_do_not_undo_each_other(make):
+    cluster = await make(1)
+    raft = await cluster.leader()
+    raft.enable(heartbeat=False)
+    raft.enable(elect=False, tick=True)
+    raft.enable(pre_vote=False)
+    wanted = RuntimeFlags(enable_heartbeat=False, enable_elect=False, enable_pre_vote=False)
+    await raft.wait().metrics(lambda seen: seen.runtime_flags == wanted, "the flags")
+
+
+async def test_a_restarted_node_has_recovered_when_a_leader_has_confirmed_what_it_holds(make):
+    cluster, node_id, index = await stop_all_but_a_follower(make)
+    await cluster.start(node_id)
+    with pytest.raises(WaitTimeout, match="everything committed being known and applied"):
+        await cluster.rafts[node_id].wait(timeout_s=0.3).recovered()
+    await cluster.start(*[other for other in cluster.ids if other != node_id])
+    assert index <= (await cluster.rafts[node_id].wait().recovered()).applied.index
+    assert ["w"] * 10 == cluster.machines[node_id].words
