@@ -16,7 +16,7 @@ import msgspec
 from raft_engine.errors import Damaged
 from raft_engine.storage.files import Files
 from raft_engine.storage.interface import LogRun
-from raft_engine.storage.segment_format import Scan, SegmentHeader, decode_segment_header, scan_segment
+from raft_engine.storage.segment_format import SEGMENT_HEADER_BYTES, Scan, SegmentHeader, decode_segment_header, scan_segment
 from raft_engine.types.ids import LogIndex
 from raft_engine.types.log_id import BEFORE_LOG, LogId
 
@@ -67,6 +67,32 @@ def check_segment_names(paths: list[Path], marks: Marks, directory: Path) -> Non
         )
 
 
+def read_segment_header(path: Path, files: Files) -> tuple[SegmentHeader, int]:
+    """Return a segment's header and the size of its file.
+
+    Raises: Damaged, NewerFormat, OSError.
+    """
+    descriptor = files.open(path, write=False)
+    try:
+        return decode_segment_header(files.pread(descriptor, SEGMENT_HEADER_BYTES, 0), str(path)), files.size(descriptor)
+    finally:
+        files.close(descriptor)
+
+
+def check_segment_header(header: SegmentHeader, path: Path, last: LogId | None) -> None:
+    """Check that a segment follows the entry `last` (None: it is the first one).
+
+    Raises: Damaged.
+    """
+    if header.first_index != int(path.stem) or (last is not None and header.previous != last):
+        raise Damaged(
+            f"this log segment follows {header.previous}, the one before ends with {last}: one is missing or misplaced",
+            path=str(path),
+            offset=0,
+            hint=LOST_HINT,
+        )
+
+
 def load_segment(
     data: bytes, path: Path, last: LogId | None, marks: Marks, *, is_newest: bool
 ) -> tuple[SegmentHeader, Scan]:
@@ -77,13 +103,7 @@ def load_segment(
     Raises: Damaged: something durable is altered or missing. A write cut short at the newest segment's end is no damage.
     """
     header = decode_segment_header(data, str(path))
-    if header.first_index != int(path.stem) or (last is not None and header.previous != last):
-        raise Damaged(
-            f"this log segment follows {header.previous}, the one before ends with {last}: one is missing or misplaced",
-            path=str(path),
-            offset=0,
-            hint=LOST_HINT,
-        )
+    check_segment_header(header, path, last)
     scan = scan_segment(data, header, str(path), marks.truncate_after if is_newest else None)
     problem = scan.problem
     if problem is not None and (problem.is_rot or not is_newest):

@@ -6,7 +6,7 @@ Source: openraft `log_id/log_id_list`.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -24,11 +24,22 @@ class Outline:
         self.runs: list[LogRun] = []
         self.memberships: list[StoredMembership] = []
 
-    def add(self, entry: Entry) -> None:
-        memberships = []
-        if entry.kind == EntryKind.MEMBERSHIP:
-            memberships.append(StoredMembership(entry.log_id, decode_membership(entry.data)))
-        self.add_scanned([LogRun(entry.index, entry.term, entry.node_id)], memberships, entry.index)
+    def add(self, entries: Sequence[Entry]) -> None:
+        """Add entries that follow each other and what is known; at least one.
+
+        Raises: msgspec.MsgspecError: a membership cannot be read.
+        """
+        memberships = [
+            StoredMembership(entry.log_id, decode_membership(entry.data))
+            for entry in entries
+            if entry.kind == EntryKind.MEMBERSHIP
+        ]
+        # Terms never go down: with the same leader at both ends all are that one's.
+        is_one_run = (entries[0].term, entries[0].node_id) == (entries[-1].term, entries[-1].node_id)
+        starts = entries[:1] if is_one_run else entries
+        self.add_scanned(
+            [LogRun(entry.index, entry.term, entry.node_id) for entry in starts], memberships, entries[-1].index
+        )
 
     def add_scanned(self, runs: Iterable[LogRun], memberships: Iterable[StoredMembership], upto: LogIndex) -> None:
         """Add what is known of entries up to `upto`; a leader that goes on is one run."""

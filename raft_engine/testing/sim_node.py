@@ -346,6 +346,7 @@ class SimNode:
         while len(entries) < restored.last.index - restored.purged.index:
             after = LogIndex(restored.purged.index + len(entries))
             entries += data_dir.log.read(after, restored.last.index, 1 << 20)
+        data_dir.log.verify()
         found = DiskImage(restored.hard_state, restored.purged, entries)
         self.simulation.checks.recovered(self, found)
         self.view, self.durable = found, found.copy()
