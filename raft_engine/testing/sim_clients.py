@@ -141,11 +141,11 @@ class Clients:
         if operation.kind == "cas":
             operation.result = isinstance(result, Applied)
             if not isinstance(result, Applied | ConditionFailed):
-                self._simulation.violated(f"a cas was answered with {result}")
+                self._simulation.violated(f"client history: a cas was answered with {result}")
         else:
             operation.result = True
             if not isinstance(result, Applied):
-                self._simulation.violated(f"a {operation.kind} was answered with {result}")
+                self._simulation.violated(f"client history: a {operation.kind} was answered with {result}")
 
     # -- reading -----------------------------------------------------------------------------------------------------------
 
@@ -170,7 +170,9 @@ class Clients:
                 return  # a clock has jumped: nobody promised anything
             self.reads += 1
             if outcome.index < floor:
-                self._simulation.violated(f"a read by {mode} saw {outcome.index} after {floor} was acknowledged")
+                self._simulation.violated(
+                    f"client history: a read by {mode} saw {outcome.index} after {floor} was acknowledged"
+                )
             self._see(operation, node)
             self.history.append(operation)
 
@@ -210,10 +212,10 @@ class Clients:
                 if item.mode in modes
             ]
             verdict = check_stale(reads, writes)
-            assert verdict.ok, f"clients: {verdict}"
+            assert verdict.ok, f"client history: {verdict}"
         told = [_as_operation(item) for item in self.history if item.mode != "stale"]
         verdict = check(told, _WORK_MAX)
-        assert verdict.ok or verdict.undecided, f"clients: {verdict}"
+        assert verdict.ok or verdict.undecided, f"client history: {verdict}"
 
     def _fit_the_log(self) -> None:
         """What was answered before something was asked must have taken effect before it."""
@@ -229,7 +231,9 @@ class Clients:
                 continue
             before, other = floors[number]
             least = before if item.kind == "get" else before + 1
-            assert item.index >= least, f"clients: {item} took effect before {other}, which was over when it was called"
+            assert item.index >= least, (
+                f"client history: {item} took effect before {other}, which was over when it was called"
+            )
             if item.index > floor:
                 floor, last = item.index, item
 

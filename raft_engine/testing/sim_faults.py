@@ -9,7 +9,7 @@ Source: TigerBeetle VOPR; "Swarm testing" (Groce et al., ISSTA 2012); delta debu
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Final, NamedTuple
@@ -48,7 +48,7 @@ TOGETHER_MS: Final = 2000.0
 """Two faults within this time on one cluster are a pair."""
 SERIALS_EACH: Final = 1_000_000
 _FIRST_LINK_SLOT: Final = 1000
-_STREAMS: Final = (*KINDS, "combined", "ambush")
+_STREAMS: Final = (*KINDS, "combined", "ambush", "vote_ambush")
 _COUNT_AGAIN_MS: Final = 100.0
 
 
@@ -112,6 +112,16 @@ CALM: Final = Faults(
 MEMBERSHIP: Final = Faults(losses_per_s=0.1, changes_per_s=0.5)
 
 
+@dataclass(frozen=True)
+class AllBut:
+    """The serials of every fault but these: what to leave out so that only they happen."""
+
+    kept: frozenset[int]
+
+    def __contains__(self, serial: object) -> bool:
+        return serial not in self.kept
+
+
 class Happened(NamedTuple):
     """One occurrence of a fault; `at` in virtual milliseconds."""
 
@@ -124,12 +134,16 @@ class Happened(NamedTuple):
 class Chaos:
     """Decides whether a fault happens, and keeps count."""
 
-    def __init__(self, seed: int, without: frozenset[int], clock: Callable[[], float]) -> None:
+    def __init__(self, seed: int, without: Container[int], clock: Callable[[], float]) -> None:
         self.seed = seed
         self.without = without
         self.is_over = False
         """Everything is being healed: nothing goes wrong any more."""
         self.happened: list[Happened] = []
+        self.serials: list[int] = []
+        """Every fault that was due so far and not left out, in order, whether or not there was anything to strike."""
+        self.left_out: list[int] = []
+        """Every fault that was due and left out."""
         self.counts: dict[str, int] = dict.fromkeys(KINDS, 0)
         self.pairs: dict[tuple[str, str], int] = dict.fromkeys(PAIRS, 0)
         self._clock = clock
@@ -146,14 +160,23 @@ class Chaos:
         self._numbers[slot] = number + 1
         return slot * SERIALS_EACH + number
 
+    def due(self, slot: int) -> int | None:
+        """Return the serial of a fault that is due now; None: it is one of those to leave out."""
+        serial = self.next_serial(slot)
+        if serial in self.without:
+            self.left_out.append(serial)
+            return None
+        self.serials.append(serial)
+        return serial
+
     def dice(self, serial: int) -> random.Random:
         """Return the dice of one occurrence."""
         return self.stream(f"fault {serial}")
 
     def strikes(self, slot: int, kind: str, detail: str) -> bool:
         """Note that a fault is due now, and return whether it shall happen."""
-        serial = self.next_serial(slot)
-        if serial in self.without:
+        serial = self.due(slot)
+        if serial is None:
             return False
         self.note(serial, kind, detail)
         return True
@@ -188,3 +211,8 @@ def slot_of(stream: str) -> int:
 def link_slot(sender: int, receiver: int) -> int:
     """Return the slot of what happens to messages from one node to another."""
     return _FIRST_LINK_SLOT + sender * 64 + receiver
+
+
+def is_of_a_link(serial: int) -> bool:
+    """Return whether the serial is one of something that happened to a message."""
+    return serial // SERIALS_EACH >= _FIRST_LINK_SLOT

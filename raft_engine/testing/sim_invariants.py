@@ -83,12 +83,14 @@ class Checks:
             life, seen = self._seen.get(node.me, (0, None))
             if seen is not None and life == node.life:
                 assert command.after >= seen.committed, (
-                    f"{node.me} cuts its log after {command.after}, but {seen.committed} was committed"
+                    f"committed is for ever: {node.me} cuts its log after {command.after}, but {seen.committed} was committed"
                 )
         elif isinstance(command, ResetLog):
             index = command.upto.index
             if index <= len(self.committed):
-                assert self.committed[index - 1].log_id == command.upto, f"{node.me} goes on after {command.upto}"
+                assert self.committed[index - 1].log_id == command.upto, (
+                    f"committed is for ever: {node.me} goes on after {command.upto}"
+                )
 
     def recovered(self, node: SimNode, found: DiskImage) -> None:
         """A node has started: what was said to be durable must be there, as far as it was not taken back since."""
@@ -100,12 +102,17 @@ class Checks:
             elif isinstance(command, ResetLog):
                 upto = 0
         assert found.hard_state.vote.term >= promised.hard_state.vote.term, (
-            f"{node.me} has forgotten its vote: {promised.hard_state.vote} was durable, {found.hard_state.vote} is there"
+            f"durability: {node.me} has forgotten its vote: {promised.hard_state.vote} was durable, "
+            f"{found.hard_state.vote} is there"
         )
-        assert found.purged.index >= promised.purged.index or upto == 0, f"{node.me} has entries again that were purged"
-        assert found.last.index >= upto, f"{node.me} has lost entries: {promised.last} was durable, {found.last} is there"
+        assert found.purged.index >= promised.purged.index or upto == 0, (
+            f"durability: {node.me} has entries again that were purged"
+        )
+        assert found.last.index >= upto, (
+            f"durability: {node.me} has lost entries: {promised.last} was durable, {found.last} is there"
+        )
         for entry in promised.read(max(found.purged.index, promised.purged.index), upto):
-            assert found.holds(entry.log_id), f"{node.me} has lost {entry}, which was durable"
+            assert found.holds(entry.log_id), f"durability: {node.me} has lost {entry}, which was durable"
 
     # -- after every event -------------------------------------------------------------------------------------------------
 
@@ -122,7 +129,7 @@ class Checks:
         life, before = self._seen.get(node.me, (0, now))
         if life == node.life and before is not now and before != now:
             for name, old, new in zip(_Seen._fields, before, now, strict=True):
-                assert new >= old, f"{name} of {node.me} went back from {old} to {new}"
+                assert new >= old, f"nothing goes back: {name} of {node.me} went back from {old} to {new}"
         self._seen[node.me] = (node.life, now)
         if state.leader is not None:
             self._leader(node, engine, state.leader, before.committed if life == node.life else now.committed)
@@ -133,16 +140,16 @@ class Checks:
         since = before.committed if life == node.life else upto - 3
         for entry in node.view.read(max(since, node.view.purged.index, 0), max(upto, node.view.purged.index)):
             known = self.committed[entry.index - 1]
-            assert known.record == entry.record, f"{node.me} committed {entry}, others {known}"
+            assert known.record == entry.record, f"committed is for ever: {node.me} committed {entry}, others {known}"
 
     def _leader(self, node: SimNode, engine: Engine, leader: LeaderState, committed_before: int) -> None:
         state = engine.state
         mine = (node.me, node.life)
         known = self.leaders.setdefault(state.vote.term, mine)
-        assert known == mine, f"term {state.vote.term} has two leaders: (node, life) {known} and {mine}"
+        assert known == mine, f"election safety: term {state.vote.term} has two leaders: (node, life) {known} and {mine}"
         since = max(state.committed, leader.first_index - 1)
         uncommitted = sum(stored.log_id.index > since for stored in state.memberships)
-        assert uncommitted <= 1, f"{node.me} has begun {uncommitted} configurations at once"
+        assert uncommitted <= 1, f"one configuration at a time: {node.me} has begun {uncommitted} configurations at once"
         if state.log.last.index == leader.first_index and self.committed:
             last = self.committed[-1]
             assert last.term >= state.vote.term or node.view.holds(last.log_id), (
@@ -150,7 +157,7 @@ class Checks:
             )
         if state.committed > max(committed_before, state.snapshot.last_log_id.index):
             assert state.committed >= leader.first_index, (
-                f"{node.me} of term {state.vote.term} commits {state.log.at(state.committed)} by counting"
+                f"commit by counting: {node.me} of term {state.vote.term} commits {state.log.at(state.committed)}"
             )
             self._leases(node, state.vote.term)
 
@@ -197,12 +204,15 @@ class Checks:
             if other.me not in voters or not other.durable.holds(entry.log_id):
                 continue
             gone = entry.index <= other.durable.purged.index or other.is_rotten
-            assert gone or other.holds_on_disk(entry), f"{other.me} says that {entry} is durable, its disk does not hold it"
+            assert gone or other.holds_on_disk(entry), (
+                f"commit on quorum: {other.me} says that {entry} is durable, its disk does not hold it"
+            )
             holders.add(other.me)
         # An acknowledgement sent before the directory went counts: that life votes for nobody any more.
         holders |= {me for me, disk in self.lost if me in voters and disk.holds(entry.log_id)}
         assert any(has_quorum(membership.configs, holders) for membership in memberships), (
-            f"{entry} is committed with durable copies on {sorted(peer.node_id for peer in holders)} only, of {memberships}"
+            f"commit on quorum: {entry} is committed with durable copies on {sorted(peer.node_id for peer in holders)} only, "
+            f"of {memberships}"
         )
 
     def _configuration_follows(self, entry: Entry) -> None:
@@ -211,22 +221,24 @@ class Checks:
         if old is None or not old.configs:
             return
         follows = new.configs[0] == old.configs[-1] and not (new.is_joint and old.is_joint)
-        assert follows, f"configuration {new} of {entry} does not follow from {old}"
+        assert follows, f"one configuration at a time: {new} of {entry} does not follow from {old}"
 
     # -- state machines ----------------------------------------------------------------------------------------------------
 
     def before_apply(self, node: SimNode, last: LogId, entries: Sequence[Entry]) -> None:
-        assert entries[0].index == last.index + 1, f"{node.me} applies {entries[0]} after {last}"
+        assert entries[0].index == last.index + 1, f"state machine safety: {node.me} applies {entries[0]} after {last}"
         if node.engine is not None:
             assert node.durable.last.index >= entries[-1].index, (
-                f"{node.me} applies {entries[-1]}, which is not durable there"
+                f"state machine safety: {node.me} applies {entries[-1]}, which is not durable there"
             )
 
     def applied(self, node: SimNode, entries: Sequence[Entry], results: Sequence[object]) -> None:
         known = self._applied
         for entry, result in zip(entries, results, strict=True):
             if entry.index > len(known):
-                assert entry.index == len(known) + 1, f"{node.me} applies {entry}, nobody applied the one before"
+                assert entry.index == len(known) + 1, (
+                    f"state machine safety: {node.me} applies {entry}, nobody applied the one before"
+                )
                 known.append((entry.record, result))
             else:
                 assert known[entry.index - 1] == (entry.record, result), (

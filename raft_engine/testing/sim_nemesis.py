@@ -97,8 +97,8 @@ class Nemesis:
             if chaos.is_over:
                 return
             simulation.at(times.expovariate(rate) * 1000, happen)
-            serial = chaos.next_serial(slot)
-            if serial not in chaos.without:
+            serial = chaos.due(slot)
+            if serial is not None:
                 action(serial, chaos.dice(serial))
 
         simulation.at(times.expovariate(rate) * 1000, happen)
@@ -156,9 +156,13 @@ class Nemesis:
             self._ambushes.random(),
             node.life,
         )
+        serial = simulation.chaos.due(slot_of("vote_ambush"))
+        if serial is None:
+            return
 
         def strike() -> None:
             if node.life == life and node.engine is not None and not node.in_hand:
+                simulation.chaos.note(serial, "vote_ambush", f"{node.me}, power lost: {power < 0.7}")
                 simulation.crash(node, power=power < 0.7)
                 simulation.at(back, lambda: simulation.restart(node))
 

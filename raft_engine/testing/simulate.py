@@ -3,11 +3,10 @@
     python -m raft_engine.testing.simulate --seeds 1..500 --seconds 20
     python -m raft_engine.testing.simulate --hours 2 --jobs 2
 
-Each seed draws its own weather (size of the cluster, kinds and rates of faults, settings), so that a campaign meets
-combinations that no fixed setting would: a fault that always happens hides what its absence would show. A failure prints the
-seed and the last steps, and the same seed fails again. At the end stands what was met: every kind of fault, and the pair of
-kinds that was met least. The exit code is 1 when any seed failed.
-Source: "Swarm testing" (Groce et al., ISSTA 2012); TigerBeetle VOPR; FoundationDB simulation.
+Each seed draws its own weather (`sim_weather`). A failure is explained: what broke, the shortest schedule of faults that
+breaks it, the last steps as a chart, and the command that runs exactly that again (`failure_report`). At the end stands what
+was met: every kind of fault, and the pair of kinds that was met least. The exit code is 1 when any seed failed.
+Source: TigerBeetle VOPR; FoundationDB simulation.
 """
 
 from __future__ import annotations
@@ -15,112 +14,23 @@ from __future__ import annotations
 import argparse
 import logging
 import multiprocessing
-import random
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 
-from raft_engine.config import Config
-from raft_engine.testing.sim_faults import KINDS, PAIRS
+from raft_engine.testing.failure_report import BUDGET_S, explain, parse_numbers, selection
+from raft_engine.testing.minimising import Runner, Schedule
+from raft_engine.testing.sequence_chart import ROWS
+from raft_engine.testing.sim_failure import SimulationFailed
+from raft_engine.testing.sim_faults import KINDS, PAIRS, AllBut
 from raft_engine.testing.sim_node import Watch
-from raft_engine.testing.simulator import CALM, Faults, Simulation
-
-
-@dataclass(frozen=True)
-class Weather:
-    """What one seed's cluster is like and what happens to it."""
-
-    nodes: int
-    spares: int
-    faults: Faults
-    config: Config
-
-
-_KINDS: dict[str, Sequence[float]] = {
-    "drop": [0.02, 0.1],
-    "double": [0.02, 0.2],
-    "late": [0.02],
-    "crashes_per_s": [0.15, 0.7, 2.0],
-    "power_losses_per_s": [0.15, 0.7],
-    "disk_crashes_per_s": [0.15, 0.7],
-    "disk_errors_per_s": [0.1, 0.5],
-    "slow_disks_per_s": [0.2, 0.5],
-    "rot_per_s": [0.1, 0.3],
-    "rollbacks_per_s": [0.3, 1.0],
-    "partitions_per_s": [0.2, 1.0, 3.0],
-    "slow_links_per_s": [0.2, 0.5],
-    "pauses_per_s": [0.05, 0.5],
-    "skews_per_s": [0.2, 0.5],
-    "jumps_per_s": [0.1, 0.5],
-    "triggers_per_s": [0.2, 1.0, 5.0],
-    "contests_per_s": [0.5, 2.0],
-    "coups_per_s": [0.3, 1.0],
-    "ambush": [0.1, 0.4],
-    "rejoins_per_s": [0.1, 0.5, 1.0],
-    "losses_per_s": [0.1, 0.3],
-    "changes_per_s": [0.3, 0.5],
-}
-"""What can go wrong, and how often when it does."""
-
-_MEMBERSHIP = {"losses_per_s", "changes_per_s"}
-_TARGETED = [
-    "contests_per_s",
-    "coups_per_s",
-    "ambush",
-    "rejoins_per_s",
-    "crashes_per_s",
-    "power_losses_per_s",
-    "disk_crashes_per_s",
-    "rot_per_s",
-    "partitions_per_s",
-    "triggers_per_s",
-]
-"""Each of them is aimed at one promise."""
-_TIMEOUTS = [(150, 300, 50), (150, 200, 50), (1000, 2000, 100)]
-"""Shortest and longest election timeout, heartbeat interval; the last are etcd's defaults, doubled as etcd spreads them."""
-
-
-def weather_of(seed: int, nodes: int | None = None) -> Weather:
-    """Return the weather that belongs to `seed`; `nodes` fixes the cluster's size.
-
-    Some seeds have most kinds of faults at once, some have a few, some have one, often, in an otherwise calm world: faults hide
-    what others would show.
-    """
-    chance = random.Random(f"weather {seed}")  # noqa: S311 (a simulation must be repeatable)
-    draw = chance.choice
-    mode = draw(["storm", "storm", "mixed", "focus", "focus"])
-    kinds = sorted(_KINDS.keys() - (_MEMBERSHIP if chance.random() < 0.5 else set()))
-    if mode == "storm":
-        happening = [kind for kind in kinds if chance.random() < 0.7]
-    else:
-        happening = chance.sample(kinds, 4) if mode == "mixed" else [draw(_TARGETED)]
-    shortest, longest, heartbeat = draw(_TIMEOUTS)
-    faults = replace(
-        CALM,
-        **{kind: draw(_KINDS[kind] if mode == "storm" else _KINDS[kind][-2:]) for kind in happening},
-        delay_ms_max=3.0 if mode == "focus" else draw([3.0, 20.0, 60.0]),
-        fsync_ms_max=draw([1.0, 8.0, 40.0, 150.0]),
-        writes_per_s=draw([5.0, 20.0, 60.0]),
-        reads_per_s=draw([5.0, 30.0]),
-    )
-    config = Config(
-        election_timeout_min_ms=shortest,
-        election_timeout_max_ms=longest,
-        heartbeat_interval_ms=heartbeat,
-        enable_pre_vote=draw([True, True, False]),
-        max_payload_entries=draw([1, 3, 7, 300]),
-        max_inflight_requests=draw([1, 4, 64]),
-        snapshot_logs_since_last=draw([0, 20, 60, 200]),
-        max_in_snapshot_log_to_keep=draw([0, 10]),
-        snapshot_max_chunk_size_bytes=draw([500, 4000, 1 << 20]),
-    )
-    spares = 2 if "changes_per_s" in happening else 0
-    return Weather(nodes or draw([3, 3, 3, 4, 5]), spares, faults, config)
+from raft_engine.testing.sim_weather import weather_of
+from raft_engine.testing.simulator import Simulation
 
 
 def simulate(
@@ -130,11 +40,11 @@ def simulate(
     *,
     heal: bool = True,
     watch: Watch | None = None,
-    without: frozenset[int] = frozenset(),
+    without: Container[int] = frozenset(),
 ) -> Simulation:
     """Live through `seconds` of virtual time in the weather of `seed` and return the simulation.
 
-    Raises: AssertionError: something impossible happened; the message has the seed and the last steps.
+    Raises: SimulationFailed: something impossible happened; the message has the seed and the last steps.
     """
     weather = weather_of(seed, nodes)
     simulation = Simulation(
@@ -158,6 +68,9 @@ def quiet() -> Iterator[None]:
 
 
 # -- campaigns -------------------------------------------------------------------------------------------------------------
+
+
+_PROGRAM = "python -m raft_engine.testing.simulate"
 
 
 @dataclass
@@ -191,10 +104,8 @@ def tally_of(seed: int, seconds: float, nodes: int | None) -> Tally:
     """Run one seed."""
     try:
         simulation = simulate(seed, seconds, nodes)
-    except AssertionError as error:
-        return Tally(1, failed=[seed], failure=str(error))
-    except Exception as error:  # noqa: BLE001 (whatever it was, the campaign reports the seed)
-        return Tally(1, failed=[seed], failure=f"seed {seed}: {type(error).__name__}: {error}")
+    except SimulationFailed as failure:
+        return Tally(1, failed=[seed], failure=f"seed {seed}: {failure.what}")
     return Tally(
         1,
         simulation.now / 1000,
@@ -215,23 +126,11 @@ def parse_seeds(text: str) -> range:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the campaign and return the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m raft_engine.testing.simulate", description=(__doc__ or "").split("\n")[0]
-    )
-    parser.add_argument("--seeds", type=parse_seeds, default=None, metavar="A..B", help="inclusive; default 1..100")
-    parser.add_argument("--seconds", type=float, default=20.0, help="virtual seconds of faults per seed (default 20)")
-    parser.add_argument("--nodes", type=int, default=None, help="size of every cluster; default: drawn per seed")
-    parser.add_argument("--hours", type=float, default=None, help="go on with new seeds for so many hours of real time")
-    parser.add_argument("--jobs", type=int, default=1, help="processes that run seeds (default 1)")
-    parser.add_argument("--keep-going", action="store_true", help="do not stop at the first seed that fails")
-    parser.add_argument("--every-kind", action="store_true", help="fail unless every kind and every pair was met")
-    parser.add_argument(
-        "--virtual-hours", type=float, default=0.0, help="fail unless so many cluster hours were lived through"
-    )
-    parser.add_argument("--twice", type=int, default=0, metavar="N", help="run the first N seeds again in a new process")
-    options = parser.parse_args(arguments)
+    options = _parser().parse_args(arguments)
+    if options.seed is not None:
+        return _one(options)
     run = partial(tally_of, seconds=options.seconds, nodes=options.nodes)
-    total = _campaign(_seeds(options.seeds, options.hours), run, options.jobs, keep_going=options.keep_going)
+    total = _campaign(_seeds(options.seeds, options.hours), run, options)
     print(report(total))  # noqa: T201 (this is a command)
     complaints = _missing(total, options.virtual_hours) if options.every_kind and not total.failed else []
     if options.twice and not total.failed:
@@ -239,6 +138,71 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for complaint in complaints:
         print(complaint, file=sys.stderr)  # noqa: T201
     return 1 if total.failed or complaints else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=_PROGRAM, description=(__doc__ or "").split("\n")[0])
+    add = parser.add_argument
+    add("--seeds", type=parse_seeds, default=None, metavar="A..B", help="inclusive; default 1..100")
+    add("--seconds", type=float, default=20.0, help="virtual seconds of faults per seed (default 20)")
+    add("--nodes", type=int, default=None, help="size of every cluster; default: drawn per seed")
+    add("--hours", type=float, default=None, help="go on with new seeds for so many hours of real time")
+    add("--jobs", type=int, default=1, help="processes that run seeds (default 1)")
+    add("--keep-going", action="store_true", help="do not stop at the first seed that fails")
+    add("--every-kind", action="store_true", help="fail unless every kind and every pair was met")
+    add("--virtual-hours", type=float, default=0.0, help="fail unless so many cluster hours were lived through")
+    add("--twice", type=int, default=0, metavar="N", help="run the first N seeds again in a new process")
+    add(
+        "--minimise",
+        type=float,
+        default=None,
+        metavar="S",
+        help=f"look S seconds for a shorter schedule (default {BUDGET_S:g})",
+    )
+    add("--rows", type=int, default=ROWS, help=f"rows of a failure's chart (default {ROWS})")
+    one = parser.add_argument_group("one exact run, as a failure's last line names it")
+    one.add_argument("--seed", type=int, default=None, metavar="N", help="run this seed alone")
+    one.add_argument("--without", type=parse_numbers, default=None, metavar="A,B..C", help="serials of faults to leave out")
+    one.add_argument(
+        "--only", type=parse_numbers, default=None, metavar="A,B..C", help="serials of the only faults; none: no fault"
+    )
+    one.add_argument("--no-heal", action="store_true", help="end when the faults end")
+    return parser
+
+
+def _one(options: argparse.Namespace) -> int:
+    """Run one seed, or what is left of it; explain it if it fails."""
+    without = options.without or frozenset() if options.only is None else AllBut(options.only)
+    schedule = Schedule(options.seed, options.seconds, heal=not options.no_heal, without=without)
+    is_exact = options.without is not None or options.only is not None or options.no_heal
+    text = _explained(schedule, options, 0.0 if is_exact else BUDGET_S)
+    print(text or f"seed {options.seed} passes")  # noqa: T201
+    return 1 if text else 0
+
+
+def _explained(schedule: Schedule, options: argparse.Namespace, budget_s: float) -> str:
+    """Return the report of a failure; nothing, if the schedule passes."""
+    budget = budget_s if options.minimise is None else options.minimise
+    typed = partial(command_line, nodes=options.nodes)
+    found = explain(runner(options.nodes), schedule, budget_s=budget, rows=options.rows, command=typed)
+    return "" if found is None else str(found)
+
+
+def runner(nodes: int | None) -> Runner:
+    """Return what runs a schedule in the weather of its seed."""
+
+    def run(schedule: Schedule, watch: Watch | None) -> Simulation:
+        return simulate(schedule.seed, schedule.seconds, nodes, heal=schedule.heal, watch=watch, without=schedule.without)
+
+    return run
+
+
+def command_line(schedule: Schedule, failure: SimulationFailed, nodes: int | None = None) -> str:
+    """Return what to type to run exactly `schedule`, which failed, once more."""
+    parts = [_PROGRAM, f"--seed {schedule.seed}", f"--seconds {schedule.seconds!r}"]
+    parts += [f"--nodes {nodes}"] if nodes else []
+    parts += [] if schedule.heal else ["--no-heal"]
+    return " ".join([*parts, selection(schedule, failure)]).rstrip()
 
 
 def _seeds(seeds: range | None, hours: float | None) -> Iterator[int]:
@@ -252,14 +216,16 @@ def _seeds(seeds: range | None, hours: float | None) -> Iterator[int]:
         yield seed
 
 
-def _campaign(seeds: Iterator[int], run: partial[Tally], jobs: int, *, keep_going: bool) -> Tally:
+def _campaign(seeds: Iterator[int], run: partial[Tally], options: argparse.Namespace) -> Tally:
     started = said = time.monotonic()
     total = Tally()
-    for tally in _tallies(seeds, run, jobs):
+    for tally in _tallies(seeds, run, options.jobs):
         total.add(tally)
         if tally.failure:
             print(f"FAILED {tally.failure}", file=sys.stderr, flush=True)  # noqa: T201
-            if not keep_going:
+            text = _explained(Schedule(tally.failed[0], options.seconds), options, BUDGET_S)
+            print(text or "it did not fail a second time: the same seed is not the same run", file=sys.stderr)  # noqa: T201
+            if not options.keep_going:
                 break
         if time.monotonic() - said >= 10:
             said = time.monotonic()

@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import replace
 from typing import Final
 
@@ -24,6 +24,7 @@ from raft_engine.config import Config
 from raft_engine.core.commands import Command, Report, SaveHardState
 from raft_engine.core.events import MessageReceived, PeerConnected, PeerLost, PeerReplaced
 from raft_engine.testing.sim_clients import ClientOperation, Clients
+from raft_engine.testing.sim_failure import ANSWERS, FAULTS, HEALING, SimulationFailed
 from raft_engine.testing.sim_faults import CALM, MEMBERSHIP, Chaos, Faults
 from raft_engine.testing.sim_invariants import Checks
 from raft_engine.testing.sim_nemesis import Nemesis
@@ -58,7 +59,7 @@ class Simulation:
         spares: int = 0,
         *,
         watch: Watch | None = None,
-        without: frozenset[int] = frozenset(),
+        without: Container[int] = frozenset(),
     ) -> None:
         """Prepare a cluster of `nodes` voters and `spares` blank machines.
 
@@ -121,8 +122,9 @@ class Simulation:
     def run(self, virtual_s: float, *, heal: bool = True) -> None:
         """Live through `virtual_s` seconds of faults, then heal and demand progress.
 
-        Raises: AssertionError: an invariant is broken; the message has the seed and the last steps.
+        Raises: SimulationFailed: a promise is broken; the message has the seed and the last steps.
         """
+        phase = FAULTS
         try:
             end = self.now + virtual_s * 1000
             self.nemesis.begin()
@@ -132,11 +134,15 @@ class Simulation:
             self.at(0.0, self._dial)
             self._advance(end)
             if heal:
+                phase = HEALING
                 self._heal()
+            phase = ANSWERS
             self.clients.check()
-        except AssertionError as error:
-            tail = "\n".join(list(self.trace)[-60:])
-            raise AssertionError(f"seed {self.seed}: {error}\n{tail}") from error
+        except Exception as error:
+            chaos, tail = self.chaos, list(self.trace)[-60:]
+            raise SimulationFailed(
+                self.seed, error, self.now, phase, chaos.happened, chaos.serials, chaos.left_out, tail
+            ) from error
 
     def _repeat(self, name: str, rate: float, action: Callable[[], None]) -> None:
         times = self.chaos.stream(name)
@@ -183,7 +189,7 @@ class Simulation:
             self._advance(self.now + 1_000)
             if len({node.machine.last_applied.index for node in self._members()}) == 1:
                 break
-        assert len(self.acknowledged) > before, "no write succeeded after all faults were healed"
+        assert len(self.acknowledged) > before, "progress: no write succeeded after all faults were healed"
         self._check_healed()
 
     def _members(self) -> list[SimNode]:
@@ -194,19 +200,21 @@ class Simulation:
 
     def _check_healed(self) -> None:
         leader = self.leader()
-        assert leader is not None, "no leader after all faults were healed"
+        assert leader is not None, "progress: no leader after all faults were healed"
         assert leader.engine is not None
         membership = leader.engine.state.membership
-        assert not membership.is_joint, "a joint configuration was left standing"
+        assert not membership.is_joint, "progress: a joint configuration was left standing"
         members = self._members()
         states = {node.me.node_id: node.engine.state.server_state() if node.engine else node.broken for node in members}
         applied = {node.machine.last_applied.index for node in members}
-        assert len(applied) == 1, f"nodes did not converge: {applied}, {states}"
+        assert len(applied) == 1, f"progress: nodes did not converge: {applied}, {states}"
         assert len({node.machine.content() for node in members}) == 1, "state machine safety: members hold different states"
         missing = [peer for peer in sorted(membership.members()) if self.nodes[peer.node_id].me != peer]
-        assert not missing, f"{missing} did not come back"
+        assert not missing, f"progress: {missing} did not come back"
         for log_id in self.acknowledged.values():
-            assert self.committed[log_id.index - 1].term == log_id.term, f"acknowledged write {log_id} is gone"
+            assert self.committed[log_id.index - 1].term == log_id.term, (
+                f"no lost write: acknowledged write {log_id} is gone"
+            )
 
     # -- what is told --------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
     python tests/simulation/mutants.py                          every bug, what found it, and how many seeds that took
     python tests/simulation/mutants.py --medians                seeds needed as the median of three ranges of seeds
     python tests/simulation/mutants.py NAME --seeds 1..50       one bug, with the simulator whatever its table says
+    python tests/simulation/mutants.py NAME --run "--seed 7"    the campaign command, with that bug
 
 A bug is a small change of source text, made while the module is loaded into a process of its own and nowhere else. Each change
 must fit exactly once, so a bug that no longer fits the code is reported instead of passing as "not found".
@@ -16,6 +17,7 @@ import argparse
 import importlib.abc
 import importlib.machinery
 import importlib.util
+import shlex
 import statistics
 import subprocess
 import sys
@@ -99,10 +101,22 @@ def fits(mutant: Mutant) -> str:
 # -- hunting ---------------------------------------------------------------------------------------------------------------
 
 
-def run_in_this_process(mutant: Mutant, by: str, seconds: float) -> int:
-    """Hunt one mutant as `by` says; print what found it. The first word is the number of seeds, 0 without any."""
+def put_in(mutant: Mutant) -> None:
+    """Have the modules that are loaded from now on contain the bug."""
     assert not any(edit.module in sys.modules for edit in mutant.edits)
     sys.meta_path.insert(0, _Patcher(mutant))
+
+
+def run_campaign_command(mutant: Mutant, arguments: Sequence[str]) -> int:
+    put_in(mutant)
+    from raft_engine.testing.simulate import main as simulate_main
+
+    return simulate_main(arguments)
+
+
+def run_in_this_process(mutant: Mutant, by: str, seconds: float) -> int:
+    """Hunt one mutant as `by` says; print what found it. The first word is the number of seeds, 0 without any."""
+    put_in(mutant)
     kind, _, what = by.partition(" ")
     if kind == "seeds":
         return _by_seeds(what, seconds)
@@ -208,8 +222,11 @@ def main() -> int:
     parser.add_argument("--seeds", default=None, metavar="A..B", help="hunt with the simulator, with these seeds")
     parser.add_argument("--seconds", type=float, default=15.0)
     parser.add_argument("--medians", action="store_true", help="the middle one of three ranges of seeds")
+    parser.add_argument("--run", default=None, metavar="OPTIONS", help="run the campaign command with one bug")
     parser.add_argument("--here", default=None, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.run is not None:
+        return run_campaign_command(known(options.names[0]), shlex.split(options.run))
     if options.here:
         return run_in_this_process(known(options.names[0]), options.here, options.seconds)
     survivors = 0

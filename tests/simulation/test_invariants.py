@@ -190,14 +190,14 @@ def test_a_stale_answer_is_noticed(simulation):
 def test_a_wrong_answer_is_noticed(simulation):
     read = [item for item in simulation.history if item.mode in {"index", "lease"}][-1]
     read.result = "never written"
-    with pytest.raises(AssertionError, match="clients: "):
+    with pytest.raises(AssertionError, match="client history: "):
         simulation.clients.check()
 
 
 def test_a_wrong_stale_answer_is_noticed(simulation):
     read = [item for item in simulation.history if item.mode == "stale"][-1]
     read.result = "never written"
-    with pytest.raises(AssertionError, match="clients: "):
+    with pytest.raises(AssertionError, match="client history: "):
         simulation.clients.check()
 
 

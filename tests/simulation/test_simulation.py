@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from raft_engine.testing.sim_faults import KINDS, PAIRS
-from raft_engine.testing.simulate import main, simulate, weather_of
+from raft_engine.testing.sim_weather import weather_of
+from raft_engine.testing.simulate import main, simulate
 from raft_engine.testing.simulator import CALM, MEMBERSHIP, Simulation
 
 ROOT = Path(__file__).parents[2]

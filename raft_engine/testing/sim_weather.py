@@ -1,0 +1,107 @@
+"""What one seed's cluster is like: its size, its settings, and which faults happen how often.
+
+Each seed draws its own weather, so that a campaign meets combinations that no fixed setting would: a fault that always happens
+hides what its absence would show.
+Source: "Swarm testing" (Groce et al., ISSTA 2012).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from raft_engine.config import Config
+from raft_engine.testing.sim_faults import CALM, Faults
+
+
+@dataclass(frozen=True)
+class Weather:
+    """What one seed's cluster is like and what happens to it."""
+
+    nodes: int
+    spares: int
+    faults: Faults
+    config: Config
+
+
+_KINDS: dict[str, Sequence[float]] = {
+    "drop": [0.02, 0.1],
+    "double": [0.02, 0.2],
+    "late": [0.02],
+    "crashes_per_s": [0.15, 0.7, 2.0],
+    "power_losses_per_s": [0.15, 0.7],
+    "disk_crashes_per_s": [0.15, 0.7],
+    "disk_errors_per_s": [0.1, 0.5],
+    "slow_disks_per_s": [0.2, 0.5],
+    "rot_per_s": [0.1, 0.3],
+    "rollbacks_per_s": [0.3, 1.0],
+    "partitions_per_s": [0.2, 1.0, 3.0],
+    "slow_links_per_s": [0.2, 0.5],
+    "pauses_per_s": [0.05, 0.5],
+    "skews_per_s": [0.2, 0.5],
+    "jumps_per_s": [0.1, 0.5],
+    "triggers_per_s": [0.2, 1.0, 5.0],
+    "contests_per_s": [0.5, 2.0],
+    "coups_per_s": [0.3, 1.0],
+    "ambush": [0.1, 0.4],
+    "rejoins_per_s": [0.1, 0.5, 1.0],
+    "losses_per_s": [0.1, 0.3],
+    "changes_per_s": [0.3, 0.5],
+}
+"""What can go wrong, and how often when it does."""
+
+_MEMBERSHIP = {"losses_per_s", "changes_per_s"}
+_TARGETED = [
+    "contests_per_s",
+    "coups_per_s",
+    "ambush",
+    "rejoins_per_s",
+    "crashes_per_s",
+    "power_losses_per_s",
+    "disk_crashes_per_s",
+    "rot_per_s",
+    "partitions_per_s",
+    "triggers_per_s",
+]
+"""Each of them is aimed at one promise."""
+_TIMEOUTS = [(150, 300, 50), (150, 200, 50), (1000, 2000, 100)]
+"""Shortest and longest election timeout, heartbeat interval; the last are etcd's defaults, doubled as etcd spreads them."""
+
+
+def weather_of(seed: int, nodes: int | None = None) -> Weather:
+    """Return the weather that belongs to `seed`; `nodes` fixes the cluster's size.
+
+    Some seeds have most kinds of faults at once, some have a few, some have one, often, in an otherwise calm world: faults hide
+    what others would show.
+    """
+    chance = random.Random(f"weather {seed}")  # noqa: S311 (a simulation must be repeatable)
+    draw = chance.choice
+    mode = draw(["storm", "storm", "mixed", "focus", "focus"])
+    kinds = sorted(_KINDS.keys() - (_MEMBERSHIP if chance.random() < 0.5 else set()))
+    if mode == "storm":
+        happening = [kind for kind in kinds if chance.random() < 0.7]
+    else:
+        happening = chance.sample(kinds, 4) if mode == "mixed" else [draw(_TARGETED)]
+    shortest, longest, heartbeat = draw(_TIMEOUTS)
+    faults = replace(
+        CALM,
+        **{kind: draw(_KINDS[kind] if mode == "storm" else _KINDS[kind][-2:]) for kind in happening},
+        delay_ms_max=3.0 if mode == "focus" else draw([3.0, 20.0, 60.0]),
+        fsync_ms_max=draw([1.0, 8.0, 40.0, 150.0]),
+        writes_per_s=draw([5.0, 20.0, 60.0]),
+        reads_per_s=draw([5.0, 30.0]),
+    )
+    config = Config(
+        election_timeout_min_ms=shortest,
+        election_timeout_max_ms=longest,
+        heartbeat_interval_ms=heartbeat,
+        enable_pre_vote=draw([True, True, False]),
+        max_payload_entries=draw([1, 3, 7, 300]),
+        max_inflight_requests=draw([1, 4, 64]),
+        snapshot_logs_since_last=draw([0, 20, 60, 200]),
+        max_in_snapshot_log_to_keep=draw([0, 10]),
+        snapshot_max_chunk_size_bytes=draw([500, 4000, 1 << 20]),
+    )
+    spares = 2 if "changes_per_s" in happening else 0
+    return Weather(nodes or draw([3, 3, 3, 4, 5]), spares, faults, config)
