@@ -8,7 +8,8 @@ import typer
 
 from raftctl.commands import change, context, dev, kv, member, observe, rejoin, runs, setup, trigger
 from raftctl.help import Command, Group
-from raftctl.options import Run, flags_only, with_session
+from raftctl.options import flags_only, with_session
+from raftctl.run import Run
 from raftctl.settings import Flags
 
 _TRIGGERS: dict[str, Callable[..., None]] = {

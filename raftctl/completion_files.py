@@ -1,4 +1,4 @@
-"""Writes `completions/`: the scripts that let a shell ask this program what may follow.
+"""Writes `completions/`, the scripts that let a shell ask this program what may follow, and the table it then looks into.
 
 `python -m raftctl.completion_files` writes them, `--check` only says whether they are up to date. Packagers install them
 where their shell looks; `raftctl completion SHELL` prints the same text.
@@ -22,16 +22,19 @@ def script(shell: str) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Write or check the files in `completions/` of the current directory; return the exit code."""
-    folder = Path("completions")
-    stale = [shell for shell, name in FILES.items() if _read(folder / name) != script(shell)]
+    """Write or check the files below the current directory; return the exit code."""
+    from raftctl import table_file
+
+    wanted = {Path("completions") / name: script(shell) for shell, name in FILES.items()}
+    wanted[table_file.PAGE] = table_file.source()
+    stale = [path for path, text in wanted.items() if _read(path) != text]
     if arguments == ["--check"]:
-        for shell in stale:
-            sys.stderr.write(f"{folder / FILES[shell]} is not up to date; run: python -m raftctl.completion_files\n")
+        for path in stale:
+            sys.stderr.write(f"{path} is not up to date; run: python -m raftctl.completion_files\n")
         return 1 if stale else 0
-    folder.mkdir(exist_ok=True)
-    for shell in stale:
-        (folder / FILES[shell]).write_text(script(shell), "utf-8")
+    for path in stale:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(wanted[path], "utf-8")
     return 0
 
 

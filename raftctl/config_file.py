@@ -7,17 +7,13 @@ Source: contract section 5.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 import msgspec
-import platformdirs
-import tomli
 
 from raftctl.errors import CtlError
 
@@ -59,7 +55,11 @@ class ConfigFile(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown_fie
 def config_path() -> Path:
     """Return where the file is, or would be."""
     named = os.environ.get("RAFTCTL_CONFIG")
-    return Path(named) if named else platformdirs.user_config_path("raftctl") / "config.toml"
+    if named:
+        return Path(named)
+    import platformdirs
+
+    return platformdirs.user_config_path("raftctl") / "config.toml"
 
 
 def read_config(path: Path | None = None) -> ConfigFile:
@@ -81,6 +81,10 @@ def _text(path: Path) -> str:
 
 
 def _parse(text: str, path: Path) -> ConfigFile:
+    if not text:
+        return ConfigFile()
+    import tomli
+
     try:
         document = tomli.loads(text)
     except tomli.TOMLDecodeError as error:
@@ -101,6 +105,8 @@ def _parse(text: str, path: Path) -> ConfigFile:
 
 def _nearest_hint(error: str) -> str:
     """Return which known key an unknown one resembles."""
+    import difflib
+
     unknown = re.search(r"unknown field `([^`]+)`", error)
     if unknown is None:
         return "see: raftctl config view"
@@ -157,6 +163,8 @@ def remove_context(name: str, path: Path | None = None) -> None:
 
 
 def no_such_context(name: str, config: ConfigFile) -> CtlError:
+    import difflib
+
     nearest = difflib.get_close_matches(name, config.contexts, 1)
     known = ", ".join(sorted(config.contexts)) or "none"
     hint = f"did you mean {nearest[0]}?" if nearest else "see: raftctl context list"
@@ -217,6 +225,8 @@ def _replace(path: Path, text: str, wanted: ConfigFile) -> None:
             f"{path} is written in a way this program cannot change safely; nothing was changed",
             hint="edit it by hand",
         )
+    import tempfile
+
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=".config-")

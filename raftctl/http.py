@@ -1,51 +1,33 @@
-"""Sending one HTTP request and getting one whole reply: the only module that knows httpx.
+"""Sending one HTTP request and getting one reply, and what it means when there is none.
 
-Redirects are not followed and proxies of the environment not used, so a token goes where it was meant to go and nowhere
-else. A request that certainly never arrived is told apart from one whose reply was lost: after the second the effect may
-have come all the same.
+A request that certainly never arrived is told apart from one whose reply was lost: after the second the effect may have come
+all the same. Questions without TLS go over a bare socket, which needs no client to be loaded; all else over httpx.
 Source: contract section 2; field notes B 19, 20 (an unknown outcome is an outcome of its own).
 """
 
 from __future__ import annotations
 
-import ssl
+import functools
 import sys
 import time
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Final
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
 
-import httpx
-import msgspec
-
+from raftctl import plain_http
 from raftctl.errors import CtlError
+from raftctl.http_values import NO_TLS_FILES, REPLY_BYTES_MAX, Reply, Tls
 from raftctl.output.text import printable
+from raftctl.plain_http import NoReplyError, NotSentError
 
-REPLY_BYTES_MAX: Final = 64 * 1024 * 1024
-"""A page of a key-value list has at most 4 MiB; whoever sends more than this is not one of ours."""
+if TYPE_CHECKING:
+    from raftctl.full_http import FullHttp
 
-_NEVER_ARRIVED: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
-
-
-class Tls(msgspec.Struct, frozen=True):
-    cacert: Path | None = None
-    cert: Path | None = None
-    key: Path | None = None
-
-
-NO_TLS_FILES: Final = Tls()
-
-
-class Reply(msgspec.Struct, frozen=True):
-    """`headers` have lower-case names."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
+_OURS: Final = {"user-agent": "raftctl", "accept": "application/json"}
 
 
 class Http:
-    """Keeps connections. `read_only` is what `--dry-run` relies on: anything but a GET is a bug and never leaves."""
+    """`read_only` is what `--dry-run` relies on: anything but a GET is a bug and never leaves."""
 
     def __init__(
         self,
@@ -58,15 +40,9 @@ class Http:
     ) -> None:
         self._request_timeout_s = request_timeout_s
         self._token = token
+        self._tls = tls
         self._read_only = read_only
         self._verbose = verbose
-        self._client = httpx.Client(
-            verify=_ssl_context(tls),
-            follow_redirects=False,
-            trust_env=False,
-            limits=httpx.Limits(max_connections=64),
-            headers={"user-agent": "raftctl", "accept": "application/json"},
-        )
 
     def send(
         self,
@@ -86,77 +62,74 @@ class Http:
         """
         if self._read_only and method != "GET":
             raise CtlError("bug", f"a dry run was about to send {method} {url}; nothing was sent")
-        all_headers = dict(headers or {})
-        if self._token is not None and with_token:
-            all_headers["authorization"] = f"Bearer {self._token}"
+        all_headers = self._headers(headers, with_token=with_token)
         begun = time.monotonic()
-        try:
-            reply = self._exchange(method, url, body, all_headers, self._request_timeout_s + wait_s)
-        except (*_NEVER_ARRIVED, httpx.InvalidURL) as error:
-            raise CtlError("unreachable", f"{url}: {_why(error)}", hint=_connect_hint(error)) from error
-        except httpx.HTTPError as error:
-            if method == "GET":
-                raise CtlError("unreachable", f"{url}: {_why(error)}") from error
-            message = f"{method} {url} was sent, but no reply came: {_why(error)}"
-            raise CtlError("reply_lost", message, hint="it may have been carried out; look with: raftctl status") from error
+        with _told_of(method, url):
+            if method == "GET" and _is_plain(url):
+                reply = self._ask(url, all_headers, self._request_timeout_s + wait_s)
+            else:
+                reply = self._full.exchange(
+                    method,
+                    url,
+                    body,
+                    all_headers,
+                    connect_timeout_s=self._request_timeout_s,
+                    timeout_s=self._request_timeout_s + wait_s,
+                )
         if self._verbose:
             took_ms = (time.monotonic() - begun) * 1000
             sys.stderr.write(f"{method} {url} -> {reply.status} in {took_ms:.0f} ms\n")
         return reply
 
-    def _exchange(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str], timeout_s: float) -> Reply:
-        timeout = httpx.Timeout(timeout_s, connect=self._request_timeout_s)
-        request = self._client.build_request(method, url, content=body, headers=headers, timeout=timeout)
-        response = self._client.send(request, stream=True)
+    def _headers(self, headers: Mapping[str, str] | None, *, with_token: bool) -> dict[str, str]:
+        all_headers = dict(headers or {})
+        if self._token is not None and with_token:
+            all_headers["authorization"] = f"Bearer {self._token}"
+        return all_headers
+
+    def _ask(self, url: str, headers: Mapping[str, str], timeout_s: float) -> Reply:
+        answer = plain_http.ask(url, {**_OURS, **headers}, connect_timeout_s=self._request_timeout_s, timeout_s=timeout_s)
         try:
-            parts = bytearray()
-            for part in response.iter_bytes():
-                parts += part
-                if len(parts) > REPLY_BYTES_MAX:
-                    raise httpx.ReadError(f"the reply is longer than {REPLY_BYTES_MAX} bytes")
+            whole = bytearray()
+            for piece in answer.body():
+                whole += piece
+                if len(whole) > REPLY_BYTES_MAX:
+                    raise NoReplyError(f"the reply is longer than {REPLY_BYTES_MAX} bytes")
         finally:
-            response.close()
-        return Reply(response.status_code, dict(response.headers), bytes(parts))
+            answer.close()
+        return Reply(answer.status, answer.headers, bytes(whole))
+
+    @functools.cached_property
+    def _full(self) -> FullHttp:
+        from raftctl.full_http import FullHttp
+
+        return FullHttp(self._tls)
 
     def close(self) -> None:
-        self._client.close()
+        if "_full" in self.__dict__:
+            self._full.close()
 
 
-def host_and_port(url: str) -> tuple[str, int] | None:
-    """Return where `url` leads, None if it is not an http(s) URL."""
+def _is_plain(url: str) -> bool:
+    return url[:7].lower() == "http://"
+
+
+@contextmanager
+def _told_of(method: str, url: str) -> Iterator[None]:
+    """Turn what went wrong on the way into what it means to the caller."""
     try:
-        parsed = httpx.URL(url)
-    except httpx.InvalidURL:
-        return None
-    if parsed.scheme not in {"http", "https"} or not parsed.host:
-        return None
-    return parsed.host.lower(), parsed.port or (443 if parsed.scheme == "https" else 80)
-
-
-def _why(error: Exception) -> str:
-    if isinstance(error, httpx.ConnectTimeout):
-        return "no connection in time"
-    if isinstance(error, httpx.TimeoutException):
-        return "no reply in time"
-    text = printable(str(error)) or type(error).__name__
-    return "connection refused" if "Connection refused" in text else text
+        yield
+    except NotSentError as error:
+        raise CtlError("unreachable", f"{url}: {printable(str(error))}", hint=_connect_hint(error)) from error
+    except NoReplyError as error:
+        why = printable(str(error))
+        if method == "GET":
+            raise CtlError("unreachable", f"{url}: {why}") from error
+        message = f"{method} {url} was sent, but no reply came: {why}"
+        raise CtlError("reply_lost", message, hint="it may have been carried out; look with: raftctl status") from error
 
 
 def _connect_hint(error: Exception) -> str:
     if "CERTIFICATE_VERIFY_FAILED" in str(error):
         return "name the authority that signed the cluster's certificates: --cacert FILE"
     return "is the node running, and is this its management address?"
-
-
-def _ssl_context(tls: Tls) -> ssl.SSLContext | bool:
-    if tls == NO_TLS_FILES:
-        return True
-    try:
-        context = ssl.create_default_context(cafile=tls.cacert)
-        if tls.cert is not None:
-            context.load_cert_chain(tls.cert, tls.key)
-    except OSError as error:
-        raise CtlError(
-            "config", f"the certificates cannot be used: {error}", hint="see --cacert, --cert and --key"
-        ) from error
-    return context

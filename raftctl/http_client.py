@@ -9,17 +9,17 @@ Source: contract sections 2 to 4.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
-from urllib.parse import urlencode
 
 import msgspec
 
 from raftctl import model
 from raftctl.errors import CtlError
-from raftctl.http import Http, Reply, host_and_port
+from raftctl.http import Http
+from raftctl.http_values import Reply, host_and_port
 from raftctl.model import Address, Expect, LogId, NodeStatus
 from raftctl.output.text import printable
+from raftctl.parallel import at_once
 from raftctl.survey import NodeError, NodeReport, Survey
 
 T = TypeVar("T")
@@ -29,7 +29,6 @@ Answer = tuple[NodeStatus, Mapping[str, object]] | tuple[CtlError, None]
 
 _STATUS: Final = "/v1/status"
 _JSON: Final = {"content-type": "application/json"}
-_ASKED_AT_ONCE_MAX: Final = 32
 
 msgspec.json.Decoder(NodeStatus)
 # msgspec looks into a Struct when it first meets it, and two threads that do so at once crash the interpreter (seen with
@@ -76,8 +75,7 @@ class HttpClusterClient:
         """
         if not urls:
             return {}
-        with ThreadPoolExecutor(min(len(urls), _ASKED_AT_ONCE_MAX)) as pool:
-            replies = list(pool.map(self._ask, urls))
+        replies = at_once(self._ask, urls)
         return {url: _answer(reply, url) for url, reply in zip(urls, replies, strict=True)}
 
     def _ask(self, url: str) -> Reply | CtlError:
@@ -192,6 +190,8 @@ class HttpClusterClient:
         return model.Value(reply.body, int(reply.headers.get("etag", "0").removeprefix("W/").strip('"') or 0))
 
     def kv_list(self, prefix: bytes, *, after: bytes | None, limit: int, consistency: str) -> model.ItemList:
+        from urllib.parse import urlencode
+
         query: dict[str, str | bytes] = {"prefix": prefix, "limit": str(limit), "consistency": consistency}
         if after is not None:
             query["after"] = after

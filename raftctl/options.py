@@ -14,8 +14,8 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from raftctl.completion import complete_contexts, complete_nodes
-from raftctl.session import Session
+from raftctl.completion import complete_contexts, complete_nodes, complete_runs
+from raftctl.run import Run
 from raftctl.settings import ColorChoice, Flags, OutputFormat
 
 GLOBAL_PANEL: Final = "Options of every command"
@@ -28,6 +28,34 @@ NodeArgument = Annotated[int, typer.Argument(min=1, metavar="NODE", help="Id of 
 ToOption = Annotated[
     int, typer.Option("--to", min=1, metavar="N", help="Id of the other node.", autocompletion=complete_nodes)
 ]
+ContextArgument = Annotated[str, typer.Argument(metavar="NAME", autocompletion=complete_contexts)]
+AllOption = Annotated[bool, typer.Option("--all", help="Every node that answers.")]
+KeyArgument = Annotated[str, typer.Argument(metavar="KEY")]
+ConsistencyOption = Annotated[
+    str, typer.Option("--consistency", metavar="linearizable|lease|stale", help="How fresh a read must be.")
+]
+DirOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--dir", metavar="DIR", help="Where it lives; or RAFTCTL_DEV_DIR; default: beside this program's journals."
+    ),
+]
+DECLARING: Final = {
+    "typer": typer,
+    "NodeOption": NodeOption,
+    "NodeArgument": NodeArgument,
+    "ToOption": ToOption,
+    "ContextArgument": ContextArgument,
+    "AllOption": AllOption,
+    "KeyArgument": KeyArgument,
+    "ConsistencyOption": ConsistencyOption,
+    "DirOption": DirOption,
+    "complete_contexts": complete_contexts,
+    "complete_nodes": complete_nodes,
+    "complete_runs": complete_runs,
+}
+"""Names that modules of commands use in declarations only. They import them for the type checker and not when they run,
+so that a command does not load Typer (`door.py`)."""
 
 
 def _common(
@@ -100,7 +128,7 @@ def _in_global_panel(parameter: inspect.Parameter) -> inspect.Parameter:
 
 
 _COMMON: Final = [_in_global_panel(parameter) for parameter in inspect.signature(_common, eval_str=True).parameters.values()]
-_COMMON_NAMES: Final = frozenset(parameter.name for parameter in _COMMON)
+COMMON_NAMES: Final = frozenset(parameter.name for parameter in _COMMON)
 _CONTEXT: Final = inspect.Parameter("typer_context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
 
 
@@ -118,14 +146,20 @@ def with_session(function: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(function)
     def command(typer_context: typer.Context, **options: Any) -> None:
-        common = {name: options.pop(name) for name in _COMMON_NAMES}
+        common = {name: options.pop(name) for name in COMMON_NAMES}
         run: Run = typer_context.find_root().obj
         run.begin(_common(**common))
-        function(run.session, **options)
+        run.call(function, options)
 
-    own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+    command.__dict__["raftctl_function"] = function
+    own = list(signature_of(function).parameters.values())[1:]
     own = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
     return _with_signature(command, [_CONTEXT, *own, *_COMMON], function)
+
+
+def signature_of(function: Callable[..., None]) -> inspect.Signature:
+    """Return the signature of a command's function with what its annotations mean."""
+    return inspect.signature(function, locals=DECLARING, eval_str=True)
 
 
 def _with_signature(
@@ -137,18 +171,3 @@ def _with_signature(
     if hasattr(wrapper, "__wrapped__"):
         del wrapper.__wrapped__
     return wrapper
-
-
-class Run:
-    """One run of the program: the flags before the command, then the session of the command."""
-
-    def __init__(self) -> None:
-        self.session = Session(Flags())
-
-    def begin(self, flags: Flags) -> None:
-        """Take flags that were read; later ones weigh more."""
-        self.session = Session(flags.over(self.session.flags))
-
-    def begin_json(self) -> None:
-        """Errors of a command line that could not be read, but asks for JSON, are JSON too."""
-        self.begin(Flags(output=OutputFormat.JSON))

@@ -33,8 +33,9 @@ class Session:
 
     def client_of(self, endpoints: Sequence[str]) -> ClusterClient:
         """Return a client of other endpoints, with this run's settings."""
-        from raftctl.http import Http, Tls
+        from raftctl.http import Http
         from raftctl.http_client import HttpClusterClient
+        from raftctl.http_values import Tls
 
         settings = self.settings
         http = Http(

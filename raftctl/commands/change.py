@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from raftctl.errors import CtlError, usage
-from raftctl.options import NodeOption
 from raftctl.session import Session
 
 if TYPE_CHECKING:
+    import typer
+
     from raftctl.model import Address
+    from raftctl.options import NodeOption
 
 _FLAGS = ("enable_tick", "enable_heartbeat", "enable_elect", "enable_pre_vote")
 

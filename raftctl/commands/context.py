@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
-from raftctl.completion import complete_contexts
 from raftctl.errors import usage
 from raftctl.session import Session
 
-NameArgument = Annotated[str, typer.Argument(metavar="NAME", autocompletion=complete_contexts)]
+if TYPE_CHECKING:
+    import typer
+
+    from raftctl.completion import complete_contexts
+    from raftctl.options import ContextArgument
 
 
 def list_contexts(session: Session) -> None:
@@ -65,7 +66,7 @@ def _flat(value: object) -> str:
     return printable(str(value))
 
 
-def use(session: Session, name: NameArgument) -> None:
+def use(session: Session, name: ContextArgument) -> None:
     """Make a context the current one."""
     from raftctl.config_file import use_context
 
@@ -123,7 +124,7 @@ def _absolute(path: Path | None) -> str | None:
     return None if path is None else str(path.absolute())
 
 
-def remove(session: Session, name: NameArgument) -> None:
+def remove(session: Session, name: ContextArgument) -> None:
     """Remove a context; the cluster is not touched."""
     from raftctl.config_file import remove_context
 

@@ -6,23 +6,18 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
-import typer
-
 from raftctl.errors import CtlError
 from raftctl.session import Session, poll
 
 if TYPE_CHECKING:
+    import typer
+
+    from raftctl.options import DirOption
     from raftctl.output.tables import Cell, Table
     from raftctl.sandbox import Sandbox
     from raftctl.survey import Survey
 
 CONTEXT: Final = "dev"
-DirOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--dir", metavar="DIR", help="Where it lives; or RAFTCTL_DEV_DIR; default: beside this program's journals."
-    ),
-]
 
 
 def sandbox_path(directory: Path | None) -> Path:

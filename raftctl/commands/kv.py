@@ -9,13 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
-import typer
-
 from raftctl.errors import CtlError, usage
 from raftctl.session import Session, poll
 
 if TYPE_CHECKING:
+    import typer
+
     from raftctl.model import Item, ItemList, WriteReply
+    from raftctl.options import ConsistencyOption, KeyArgument
 
 T = TypeVar("T")
 
@@ -26,11 +27,6 @@ _TRY_FOR_S = 10.0
 _PASSING = frozenset(
     {"no_leader", "no_quorum", "not_leader", "leadership_lost", "transfer_in_progress", "overloaded", "unreachable"}
 )
-
-KeyArgument = Annotated[str, typer.Argument(metavar="KEY")]
-ConsistencyOption = Annotated[
-    str, typer.Option("--consistency", metavar="linearizable|lease|stale", help="How fresh a read must be.")
-]
 
 
 def put(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from raftctl.options import NodeArgument
 from raftctl.session import Session
+
+if TYPE_CHECKING:
+    import typer
+
+    from raftctl.options import NodeArgument
 
 
 def add(

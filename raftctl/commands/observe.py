@@ -6,13 +6,13 @@ import sys
 import time
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from raftctl.errors import CtlError, ExitCode, usage
 from raftctl.session import Session, nobody_answers, poll
 from raftctl.settings import OutputFormat
 
 if TYPE_CHECKING:
+    import typer
+
     from raftctl.output.tables import Table
     from raftctl.survey import Survey
 
@@ -44,7 +44,7 @@ def status(
             _show_status(session, survey)
             time.sleep(every_s)
     except KeyboardInterrupt:
-        raise typer.Exit(ExitCode.INTERRUPTED) from None
+        session.exit_code = ExitCode.INTERRUPTED
 
 
 def _show_status(session: Session, survey: Survey) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
-import typer
-
 from raftctl.errors import CtlError, usage
-from raftctl.options import NodeArgument
 from raftctl.session import Session
 
 if TYPE_CHECKING:
+    import typer
+
     from raftctl.guards import Finding
+    from raftctl.options import NodeArgument
     from raftctl.output.tables import Table
     from raftctl.runbook.drivers import Driver
     from raftctl.runbook.journal import Journal

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from raftctl.completion import complete_runs
 from raftctl.session import Session
+
+if TYPE_CHECKING:
+    import typer
+
+    from raftctl.completion import complete_runs
 
 
 def list_runs(session: Session) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import enum
-from typing import Annotated
-
-import typer
+from typing import TYPE_CHECKING, Annotated
 
 from raftctl import __version__
 from raftctl.session import Session
+
+if TYPE_CHECKING:
+    import typer
 
 
 class Shell(enum.StrEnum):

@@ -9,16 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from raftctl.completion import complete_nodes
-from raftctl.options import NodeOption, ToOption
 from raftctl.session import Session
 
 if TYPE_CHECKING:
-    from raftctl.survey import Survey
+    import typer
 
-AllOption = Annotated[bool, typer.Option("--all", help="Every node that answers.")]
+    from raftctl.completion import complete_nodes
+    from raftctl.options import AllOption, NodeOption, ToOption
+    from raftctl.survey import Survey
 
 
 def elect(

@@ -6,7 +6,6 @@ Source: contract section 5; clig.dev (streams, colour); no-color.org.
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from collections.abc import Sequence
 from typing import TextIO
@@ -67,7 +66,7 @@ class Output:
             return part
         if not stream.isatty():
             return plain(part)
-        return drawn(part, shutil.get_terminal_size().columns, color=self._colors(stream))
+        return drawn(part, terminal_columns(stream), color=self._colors(stream))
 
     def line(self, text: str, tone: Tone = Tone.PLAIN) -> str:
         """Return a line for a view; `text` must be printable already."""
@@ -136,6 +135,17 @@ class Output:
         if self._settings.color is not ColorChoice.AUTO:
             return self._settings.color is ColorChoice.ALWAYS
         return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def terminal_columns(stream: TextIO) -> int:
+    """Return how wide the terminal is: COLUMNS, else what it says, else 80."""
+    named = os.environ.get("COLUMNS", "")
+    if named.isdecimal() and int(named) > 0:
+        return int(named)
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or 80
+    except (OSError, ValueError):
+        return 80
 
 
 def _tell(text: str) -> None:

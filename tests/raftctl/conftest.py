@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import respx
 
+from raftctl import plain_http
 from raftctl.__main__ import run
 from tests.raftctl.fake_cluster import FakeCluster, url
 
@@ -51,9 +52,11 @@ class Program:
 
 
 @pytest.fixture
-def cluster():
+def cluster(monkeypatch: pytest.MonkeyPatch):
     with respx.mock(assert_all_called=False) as router:
-        yield FakeCluster(router)
+        fake = FakeCluster(router)
+        monkeypatch.setattr(plain_http, "ask", fake.ask)
+        yield fake
 
 
 @pytest.fixture

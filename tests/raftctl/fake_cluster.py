@@ -9,12 +9,15 @@ from __future__ import annotations
 import base64
 import json
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 import httpx
 import respx
+
+from raftctl.plain_http import NoReplyError, NotSentError
 
 Json = dict[str, Any]
 Answer = httpx.Response | Exception | Callable[[httpx.Request], httpx.Response]
@@ -39,6 +42,19 @@ def problem(status: int, code: str, detail: str = "because", **more: Any) -> htt
         **more,
     }
     return httpx.Response(status, json=body, headers={"content-type": "application/problem+json"})
+
+
+@dataclass
+class PlainAnswer:
+    status: int
+    headers: dict[str, str]
+    content: bytes
+
+    def body(self) -> Iterator[bytes]:
+        yield self.content
+
+    def close(self) -> None:
+        """There is no connection."""
 
 
 class FakeCluster:
@@ -173,6 +189,16 @@ class FakeCluster:
         if path.startswith("/v1/kv"):
             return self._key_value(request)
         return self._act(node, path, body)
+
+    def ask(self, url: str, headers: Mapping[str, str], *, connect_timeout_s: float, timeout_s: float) -> PlainAnswer:
+        """What stands for `plain_http.ask`: the same answers, whichever way a question comes."""
+        try:
+            response = self._answer(httpx.Request("GET", url, headers=dict(headers)))
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            raise NotSentError("connection refused" if "refused" in str(error) else str(error)) from error
+        except httpx.HTTPError as error:
+            raise NoReplyError("no reply in time") from error
+        return PlainAnswer(response.status_code, dict(response.headers), response.content)
 
     def _act(self, node: int, path: str, body: Json) -> httpx.Response:
         name = path.removeprefix("/v1/").replace("trigger/", "").replace("node/", "").replace("-", "_").replace("/", "_")

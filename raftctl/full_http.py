@@ -1,0 +1,95 @@
+"""Requests that change something, and everything over TLS: the only module that knows httpx.
+
+Redirects are not followed and proxies of the environment not used, so a token goes where it was meant to go and nowhere else.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from typing import Final
+
+import httpx
+
+from raftctl.errors import CtlError
+from raftctl.http_values import NO_TLS_FILES, REPLY_BYTES_MAX, Reply, Tls
+from raftctl.plain_http import NoReplyError, NotSentError
+
+_NEVER_ARRIVED: Final = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.UnsupportedProtocol,
+    httpx.InvalidURL,
+)
+
+
+class FullHttp:
+    """Keeps connections."""
+
+    def __init__(self, tls: Tls) -> None:
+        self._client = httpx.Client(
+            verify=_ssl_context(tls),
+            follow_redirects=False,
+            trust_env=False,
+            limits=httpx.Limits(max_connections=64),
+            headers={"user-agent": "raftctl", "accept": "application/json"},
+        )
+
+    def exchange(
+        self,
+        method: str,
+        url: str,
+        body: bytes | None,
+        headers: Mapping[str, str],
+        *,
+        connect_timeout_s: float,
+        timeout_s: float,
+    ) -> Reply:
+        """Return the whole reply. Raises: NotSentError, NoReplyError."""
+        try:
+            timeout = httpx.Timeout(timeout_s, connect=connect_timeout_s)
+            request = self._client.build_request(method, url, content=body, headers=headers, timeout=timeout)
+            return self._whole(request)
+        except _NEVER_ARRIVED as error:
+            raise NotSentError(_why(error)) from error
+        except httpx.HTTPError as error:
+            raise NoReplyError(_why(error)) from error
+
+    def _whole(self, request: httpx.Request) -> Reply:
+        response = self._client.send(request, stream=True)
+        try:
+            parts = bytearray()
+            for part in response.iter_bytes():
+                parts += part
+                if len(parts) > REPLY_BYTES_MAX:
+                    raise httpx.ReadError(f"the reply is longer than {REPLY_BYTES_MAX} bytes")
+        finally:
+            response.close()
+        return Reply(response.status_code, dict(response.headers), bytes(parts))
+
+    def close(self) -> None:
+        self._client.close()
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, httpx.ConnectTimeout):
+        return "no connection in time"
+    if isinstance(error, httpx.TimeoutException):
+        return "no reply in time"
+    text = str(error) or type(error).__name__
+    return "connection refused" if "Connection refused" in text else text
+
+
+def _ssl_context(tls: Tls) -> ssl.SSLContext | bool:
+    if tls == NO_TLS_FILES:
+        return True
+    try:
+        context = ssl.create_default_context(cafile=tls.cacert)
+        if tls.cert is not None:
+            context.load_cert_chain(tls.cert, tls.key)
+    except OSError as error:
+        raise CtlError(
+            "config", f"the certificates cannot be used: {error}", hint="see --cacert, --cert and --key"
+        ) from error
+    return context

@@ -1,0 +1,146 @@
+"""What each of the commands that scripts call most loads: named here, so that nothing joins them unseen."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+import pytest
+import respx
+
+from tests.raftctl.fake_cluster import FakeCluster
+
+ALWAYS = {
+    "raftctl",
+    "raftctl.command_table",
+    "raftctl.commands",
+    "raftctl.config_file",
+    "raftctl.confirm",
+    "raftctl.door",
+    "raftctl.durations",
+    "raftctl.errors",
+    "raftctl.output",
+    "raftctl.output.document",
+    "raftctl.output.render",
+    "raftctl.output.tables",
+    "raftctl.output.text",
+    "raftctl.run",
+    "raftctl.session",
+    "raftctl.settings",
+}
+ASKS = {
+    "raftctl.http",
+    "raftctl.http_client",
+    "raftctl.http_values",
+    "raftctl.model",
+    "raftctl.parallel",
+    "raftctl.plain_http",
+    "raftctl.survey",
+}
+LOOKS = {"raftctl.commands.observe", "raftctl.guards", "raftctl.health", "raftctl.output.views"}
+CHANGES = {"raftctl.actions", "raftctl.guards", "raftctl.commands.trigger", "raftctl.trigger_actions"}
+FOREIGN = {"msgspec", "platformdirs", "tomli", "typing_extensions"}
+SLOW = {
+    "asyncio",
+    "concurrent",
+    "difflib",
+    "email",
+    "http",
+    "logging",
+    "pdb",
+    "shutil",
+    "ssl",
+    "subprocess",
+    "tempfile",
+    "urllib",
+    "xml",
+}
+
+PROGRAM = """
+import sys
+before = set(sys.modules)
+from raftctl.__main__ import run
+code = run(sys.argv[1:])
+sys.stdout.flush()
+print()
+print(code, *sorted(set(sys.modules) - before))
+"""
+
+
+@pytest.fixture(scope="module")
+def endpoint():
+    """A cluster of one that answers over a real socket."""
+    with respx.mock(assert_all_called=False) as router:
+        fake = FakeCluster(router, [1])
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            body = json.dumps(fake.nodes[1]).encode()
+            self.send_response(200)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *words):
+            """Quiet."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        address = f"http://127.0.0.1:{server.server_address[1]}"
+        fake.nodes[1]["membership"]["nodes"]["1"]["management"] = address
+        thread = Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield address
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def loaded(endpoint, tmp_path):
+    """Return the modules that one command line loads: ours, foreign packages, and slow ones of the standard library."""
+    config = tmp_path / "config.toml"
+    config.write_text(f'current-context = "demo"\n[contexts.demo]\nendpoints = ["{endpoint}"]\n', "utf-8")
+
+    def load(line, code=0, **more):
+        environment = {"RAFTCTL_CONFIG": str(config), "PATH": "", "HOME": str(tmp_path), **more}
+        words = [sys.executable, "-c", PROGRAM, *line.split()]
+        ran = subprocess.run(words, capture_output=True, text=True, check=True, env=environment)
+        ended, *modules = ran.stdout.splitlines()[-1].split()
+        assert (int(ended), ran.stderr) == (code, "")
+        tops = {name.partition(".")[0] for name in modules}
+        ours = {name for name in modules if name.partition(".")[0] == "raftctl"} - {"raftctl.__main__"}
+        foreign = {
+            name for name in tops if not name.startswith(("_", "raftctl")) and not name.endswith("__mypyc")
+        } - sys.stdlib_module_names
+        return ours, foreign, tops & SLOW
+
+    return load
+
+
+def test_the_version_loads_what_prints_it(loaded):
+    ours, foreign, slow = loaded("version")
+    assert ours == ALWAYS | {"raftctl.commands.setup"}
+    assert foreign <= FOREIGN
+    assert set() == slow
+
+
+@pytest.mark.parametrize("line", ["status -o json", "status", "nodes -o name", "health", "health -o json"])
+def test_looking_at_the_cluster_loads_no_http_client_no_tables_and_no_option_parser(loaded, line):
+    ours, foreign, slow = loaded(line)
+    assert ours <= ALWAYS | ASKS | LOOKS
+    assert foreign <= FOREIGN
+    assert set() == slow
+
+
+def test_a_plan_loads_no_http_client_and_no_option_parser(loaded):
+    ours, foreign, slow = loaded("snapshot --dry-run")
+    assert ours <= ALWAYS | ASKS | CHANGES
+    assert foreign <= FOREIGN
+    assert set() == slow
+
+
+def test_help_loads_neither_the_http_client_nor_pydantic(loaded):
+    _ours, foreign, _slow = loaded("--help")
+    assert set() == {"httpx", "pydantic", "pydantic_core"} & foreign
