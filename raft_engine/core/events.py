@@ -104,7 +104,7 @@ class SnapshotSendFailed(msgspec.Struct, frozen=True):
 # --- from callers -----------------------------------------------------------------------------------------------------
 
 
-class ClientWrite(msgspec.Struct, frozen=True):
+class ClientWrite(msgspec.Struct, frozen=True, gc=False):
     """One waiting write."""
 
     ticket: Ticket

@@ -33,8 +33,8 @@ def highest_agreed(configs: Iterable[VoterSet], value_of: Callable[[PeerId], flo
 
 def _majority_value(config: VoterSet, value_of: Callable[[PeerId], float]) -> float:
     assert config, "a voter set must not be empty"
-    values = sorted((value_of(PeerId(*voter)) for voter in config.items()), reverse=True)
-    return values[majority(len(values)) - 1]
+    values = sorted([value_of(peer) for peer in map(PeerId._make, config.items())])
+    return values[-majority(len(values))]
 
 
 def has_quorum(configs: Iterable[VoterSet], yes: AbstractSet[PeerId]) -> bool:

@@ -25,7 +25,7 @@ from raft_engine.core.quorum import highest_agreed
 from raft_engine.core.state import EntriesFlushed, RaftState
 from raft_engine.core.voting import adopt_higher_term
 from raft_engine.errors import Panicked
-from raft_engine.types.entry import EntryKind, make_entry
+from raft_engine.types.entry import EntryKind, make_entry, records_bytes
 from raft_engine.types.ids import LogIndex, Millis, PeerId
 from raft_engine.types.log_id import BEFORE_LOG, LogId
 from raft_engine.types.messages import AppendRequest, AppendResponse
@@ -58,7 +58,7 @@ def on_writes_requested(state: RaftState, writes: Sequence[ClientWrite], now: Mi
             out.respond(write.ticket, refusal)
         return
     first = append_as_leader(state, [(EntryKind.NORMAL, write.data) for write in writes], now, out)
-    state.writes.extend((first + offset, write.ticket) for offset, write in enumerate(writes))
+    state.writes.extend([(index, write.ticket) for index, write in enumerate(writes, first)])
 
 
 def on_write_requested(state: RaftState, event: WriteRequested, now: Millis, out: Outbox) -> None:
@@ -98,12 +98,16 @@ def append_as_leader(state: RaftState, payloads: Sequence[tuple[int, bytes]], no
     assert leader is not None
     term, node_id = leader.vote.term, leader.vote.node_id
     first = state.log.last.index + 1
+    indexes = range(first, first + len(payloads))
     entries = tuple(
-        make_entry(term, node_id, LogIndex(first + offset), kind, data) for offset, (kind, data) in enumerate(payloads)
+        [
+            make_entry(term, node_id, LogIndex(index), kind, data)
+            for index, (kind, data) in zip(indexes, payloads, strict=True)
+        ]
     )
     last = first + len(entries) - 1
     state.log.extend(term, node_id, last)
-    size = sum(len(entry.record) for entry in entries)
+    size = records_bytes(entries)
     leader.uncommitted.append((last, size))
     leader.uncommitted_bytes += size
     out.push(AppendEntries(state.next_io(), entries))

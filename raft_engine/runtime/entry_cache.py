@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from raft_engine.types.entry import Entry
+from raft_engine.types.entry import Entry, records_bytes
 from raft_engine.types.ids import IoId
 from raft_engine.types.log_id import LogId
 
@@ -44,7 +44,7 @@ class EntryCache:
             return
         assert entries[0].index == self.last_index + 1, f"{entries[0]} does not follow {self.last_index}"
         self._entries.extend(entries)
-        self._bytes += sum(_cost(entry) for entry in entries)
+        self._bytes += _cost(entries)
         self._unflushed.append((io_id, entries[-1].index))
         if self._bytes > self._bytes_max:
             self._shrink()
@@ -69,7 +69,7 @@ class EntryCache:
             self._clear(after)
             return
         del self._entries[after + 1 - self._first :]
-        self._bytes = sum(_cost(entry) for entry in self._entries)
+        self._bytes = _cost(self._entries)
         self._flushed = min(self._flushed, after)
         self._unflushed = deque((io_id, min(index, after)) for io_id, index in self._unflushed)
 
@@ -98,15 +98,15 @@ class EntryCache:
         count = 0
         over = self._bytes - keep_bytes
         while count < droppable and over > 0:
-            over -= _cost(self._entries[count])
+            over -= _cost(self._entries[count : count + 1])
             count += 1
         self._drop(count)
 
     def _drop(self, count: int) -> None:
-        self._bytes -= sum(_cost(entry) for entry in self._entries[:count])
+        self._bytes -= _cost(self._entries[:count])
         del self._entries[:count]
         self._first += count
 
 
-def _cost(entry: Entry) -> int:
-    return len(entry.record) + ENTRY_OVERHEAD_BYTES
+def _cost(entries: Sequence[Entry]) -> int:
+    return records_bytes(entries) + ENTRY_OVERHEAD_BYTES * len(entries)

@@ -19,7 +19,7 @@ from raft_engine.runtime.entry_cache import EntryCache
 from raft_engine.runtime.io_threads import IoThreads
 from raft_engine.storage.interface import LogStorage
 from raft_engine.transport.interface import Transport
-from raft_engine.types.entry import Entry
+from raft_engine.types.entry import Entry, records_bytes
 from raft_engine.types.ids import PeerId
 from raft_engine.types.messages import AppendRequest
 from raft_engine.types.vote import Vote
@@ -137,6 +137,9 @@ class PeerSender:
 
 def _fitting(entries: list[Entry], bytes_max: int) -> tuple[int, int]:
     """Return how many entries fit, at least one, and their size."""
+    total = records_bytes(entries)
+    if total <= bytes_max:
+        return len(entries), total
     total = 0
     for count, entry in enumerate(entries):
         size = len(entry.record)

@@ -67,7 +67,10 @@ class Tickets:
         for ticket, log_id, result in writes:
             done = pop(ticket, None)
             if done is not None:
-                _call(done, WriteOutcome(log_id, result))
+                try:
+                    done(WriteOutcome(log_id, result))
+                except Exception:
+                    logger.exception("a caller's callback failed on %s", log_id)
 
     def answer_all(self, reason: str) -> None:
         """The engine is gone: writes may or may not be committed by the others, everything else was not done."""

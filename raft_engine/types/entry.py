@@ -22,6 +22,7 @@ from __future__ import annotations
 import enum
 import struct
 import zlib
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -50,6 +51,9 @@ class EntryKind(enum.IntEnum):
     """A `Membership`, encoded."""
 
 
+_KIND_MAX: Final = int(EntryKind.MEMBERSHIP)
+
+
 class RecordError(ValueError):
     """Bytes that are not a whole, undamaged record. `offset` is where in the given bytes the record begins."""
 
@@ -60,7 +64,7 @@ class RecordError(ValueError):
         self.torn = torn
 
 
-class Entry(msgspec.Struct, frozen=True):
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """One log entry; made by `make_entry` or `decode_records`, never by hand."""
 
     term: Term
@@ -109,7 +113,7 @@ def decode_record(buffer: bytes | memoryview, offset: int = 0) -> Entry:
         raise RecordError("checksum does not match", offset, torn=False)
     if version != RECORD_VERSION:
         raise RecordError(f"record version {version} is not known to this program", offset, torn=False)
-    if not 0 <= kind <= EntryKind.MEMBERSHIP:
+    if kind > _KIND_MAX:
         raise RecordError(f"unknown entry kind {kind}", offset, torn=False)
     return Entry(Term(term), NodeId(node_id), LogIndex(index), kind, record)
 
@@ -120,10 +124,30 @@ def decode_records(buffer: bytes | memoryview) -> list[Entry]:
     Raises: RecordError: a record is damaged or bytes are left over.
     """
     entries: list[Entry] = []
-    offset = 0
-    end = len(buffer)
-    while offset < end:
-        entry = decode_record(buffer, offset)
-        entries.append(entry)
-        offset += len(entry.record)
+    add = entries.append
+    whole = bytes(buffer)
+    offset, end = 0, len(whole)
+    with memoryview(whole) as view:
+        while offset < end:
+            entry = _plain_record(whole, view, offset, end) or decode_record(whole, offset)
+            add(entry)
+            offset += len(entry.record)
     return entries
+
+
+def _plain_record(whole: bytes, view: memoryview, offset: int, end: int) -> Entry | None:
+    """Return the entry at `offset` if nothing is wrong with it; what is wrong, `decode_record` says."""
+    if end - offset < HEADER_BYTES:
+        return None
+    length, crc, version, kind, _reserved, term, node_id, index = HEADER.unpack_from(whole, offset)
+    stop = offset + length
+    if not HEADER_BYTES <= length <= HEADER_BYTES + DATA_BYTES_MAX or stop > end:
+        return None
+    if zlib.crc32(view[offset + _CRC_FROM : stop]) != crc or version != RECORD_VERSION or kind > _KIND_MAX:
+        return None
+    return Entry(Term(term), NodeId(node_id), LogIndex(index), kind, whole[offset:stop])
+
+
+def records_bytes(entries: Sequence[Entry]) -> int:
+    """Return the size of the records of `entries` together."""
+    return sum([len(entry.record) for entry in entries])

@@ -11,7 +11,7 @@ import msgspec
 from raft_engine.types.ids import NOBODY, LogIndex, NodeId, Term
 
 
-class LogId(msgspec.Struct, frozen=True, order=True):
+class LogId(msgspec.Struct, frozen=True, order=True, gc=False):
     """Term, proposing leader and index of an entry.
 
     A term has at most one leader, so `node_id` never decides a comparison between real entries; it is there for people.

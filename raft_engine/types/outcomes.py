@@ -58,7 +58,7 @@ class Refusal(msgspec.Struct, frozen=True):
     extra: dict[str, object] = msgspec.field(default_factory=dict)
 
 
-class WriteOutcome(msgspec.Struct, frozen=True):
+class WriteOutcome(msgspec.Struct, frozen=True, gc=False):
     """The entry is durable on a quorum and applied here; `result` is what the state machine returned."""
 
     log_id: LogId
