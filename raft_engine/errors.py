@@ -34,8 +34,11 @@
     │   └── Stopped                  it was shut down
     ├── StorageError                 a data directory cannot be used: `.path` (and `.offset`)
     │   ├── DirectoryLocked          another process holds it
+    │   ├── NoSuchDirectory          there is none
     │   ├── WrongDirectory           it belongs to another cluster or node, or has the wrong owner or mode
     │   ├── NewerFormat              written by a later version
+    │   ├── WouldLose                what was asked for would break a promise or overwrite something; nothing was changed
+    │   ├── ExpectationFailed        it is not as the caller believed; nothing was changed
     │   └── Damaged                  what was durable is missing or altered: a promise may be lost
     ├── TransportError               a peer cannot be reached or is not who it should be
     └── SnapshotDeferred             raised by a state machine that wants its snapshot taken later
@@ -300,18 +303,29 @@ class Stopped(Fatal):
 
 
 class StorageError(RaftError):
-    """A data directory cannot be used as it is."""
+    """A data directory cannot be used as it is.
 
-    def __init__(self, message: str, *, path: str, offset: int | None = None, hint: str = "") -> None:
+    `record`: which entry, or which chunk of a snapshot, if it is about one.
+    """
+
+    def __init__(
+        self, message: str, *, path: str, offset: int | None = None, hint: str = "", record: int | None = None
+    ) -> None:
         where = path if offset is None else f"{path}, byte {offset}"
         super().__init__(f"{message} ({where})" + (f"; hint: {hint}" if hint else ""))
+        self.message = message
         self.path = path
         self.offset = offset
         self.hint = hint
+        self.record = record
 
 
 class DirectoryLocked(StorageError):
     """Another process has this data directory open."""
+
+
+class NoSuchDirectory(StorageError):
+    """Nothing is there, or nothing that is a data directory."""
 
 
 class WrongDirectory(StorageError):
@@ -320,6 +334,18 @@ class WrongDirectory(StorageError):
 
 class NewerFormat(StorageError):
     """A later version wrote this."""
+
+    def __init__(self, message: str, *, path: str, offset: int | None = None) -> None:
+        hint = "run the version that wrote it, or a later one; going back needs the directory as it was before the upgrade"
+        super().__init__(message, path=path, offset=offset, hint=hint)
+
+
+class WouldLose(StorageError):
+    """What was asked for would break a promise or overwrite something; nothing was changed."""
+
+
+class ExpectationFailed(StorageError):
+    """The directory is not as the caller believed; nothing was changed."""
 
 
 class Damaged(StorageError):

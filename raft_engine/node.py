@@ -48,24 +48,30 @@ class Node:
         self._ending = ending
 
     @classmethod
-    async def open(cls, config: NodeConfig, ending: asyncio.Event) -> Node:
+    async def open(cls, config: NodeConfig, ending: asyncio.Event, *, starts_engine: bool = True) -> Node:
         """Lock the data directory, start the engine and listen.
 
         Args:
             ending: set by whoever wants the node to end.
+            starts_engine: without it only the endpoint is there, for wiping a node whose log cannot be opened.
         Raises: StorageError: the directory cannot be used. TransportError: an address cannot be listened on.
         """
         data_dir = DataDir(config.data_dir, config.cluster, config.node_id, open_stores=False)
         node = cls(config, data_dir, ending)
         try:
-            await node._member.start_raft()
+            if starts_engine:
+                await node._member.start_raft()
             host, _, port = config.listen_management.rpartition(":")
             await node._server.start(host.strip("[]"), int(port))
         except BaseException:
             await node._member.close()
             raise
         node._say_hello()
-        if config.bootstrap is not None:
+        if not starts_engine:
+            logger.warning(
+                "the engine is stopped, as was asked for: raftctl rejoin-node %d, or POST /v1/node/start-raft", node.node_id
+            )
+        elif config.bootstrap is not None:
             node._member.begin_bootstrap(config.bootstrap)
         return node
 

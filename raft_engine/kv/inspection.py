@@ -1,10 +1,11 @@
-"""What is in the state machine's directory of a node, and whether it is all right; writes nothing, also beside a running node.
+"""What is in the state machine's directory of a node, and in the commands of its log; writes nothing, also beside a running node.
 
 Source: as `storage/inspection.py`, which looks at the rest of the data directory.
 """
 
 from __future__ import annotations
 
+import base64
 import shutil
 import sqlite3
 import tempfile
@@ -15,12 +16,14 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from raft_engine.errors import StorageError, StorageFailed
+from raft_engine.kv.commands import ABSENT, CHECK, DELETE, PUT, BadCommand, WireOperation, decode_command
 from raft_engine.kv.database import Pinned, raise_ours
 from raft_engine.kv.disk_store import newest_file
 from raft_engine.types.log_id import BEFORE_LOG
 
 Report = dict[str, Any]
 _PROGRESS_ROWS: Final = 1000
+_OPERATIONS: Final = {PUT: "put", DELETE: "delete", CHECK: "check"}
 
 
 def describe_state_machine(
@@ -43,6 +46,31 @@ def describe_state_machine(
     except (StorageFailed, OSError) as error:
         return report, [{"path": str(path), "offset": None, "message": f"cannot be read: {error}"}]
     return report, []
+
+
+def describe_command(data: bytes) -> Report | None:
+    """Return the command in an entry's data, as JSON can express it; None: it is not one of the key-value store."""
+    command = decode_command(data)
+    if isinstance(command, BadCommand):
+        return None
+    return {
+        "idempotency_key": None if command.idempotency_key is None else base64.b64encode(command.idempotency_key).decode(),
+        "operations": [_operation(operation) for operation in command.operations],
+    }
+
+
+def _operation(operation: WireOperation) -> Report:
+    """`key` is for people: what is no text in it is escaped. `condition`: what the key must be for anything to happen."""
+    report: Report = {
+        "op": _OPERATIONS[operation.kind],
+        "key": operation.key.decode("utf-8", "backslashreplace"),
+        "key_base64": base64.b64encode(operation.key).decode(),
+    }
+    if operation.kind == PUT:
+        report |= {"value_bytes": len(operation.value), "value_base64": base64.b64encode(operation.value).decode()}
+    condition = operation.condition
+    named = "absent" if condition == ABSENT else f"at revision {condition}"
+    return report | {"condition": None if condition is None else named}
 
 
 def _verified(path: Path, uri: str, progress: Callable[[int, int], None]) -> Report:

@@ -22,6 +22,7 @@ from raft_engine.errors import (
     Stopped,
     StorageError,
     TransportError,
+    WouldLose,
 )
 from raft_engine.management import schema
 from raft_engine.management.convert import leader_body
@@ -88,6 +89,7 @@ PROBLEMS: Final[Mapping[str, Row]] = {
     "start_failed": Row(500, "The Raft engine of this node could not start"),
     "fatal": Row(500, "The Raft engine of this node failed"),
     "storage_failed": Row(500, "The data directory cannot be used"),
+    "would_lose": Row(409, "It would break a promise; nothing happened"),
     "internal": Row(500, "A bug in this program"),
     # what is wrong with the request itself
     "malformed": Row(400, "The request cannot be understood"),
@@ -162,6 +164,8 @@ def as_problem(error: Exception) -> ProblemError:
             return ProblemError(RefusalCode.SHUTTING_DOWN.value, str(error))
         case Fatal():
             return ProblemError("fatal", str(error), hint="read the node's log, mend the cause, restart the process")
+        case WouldLose():
+            return ProblemError("would_lose", error.message, hint=error.hint)
         case StorageError():
             return ProblemError("storage_failed", str(error), hint="raft-engine inspect shows what is in a data directory")
         case TransportError():

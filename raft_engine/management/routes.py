@@ -562,7 +562,7 @@ ENDPOINTS: Final = (
         request=schema.WipeRequest,
         query=("forward",),
         replies={200: schema.WipeReply},
-        codes=("raft_running", "confirmation_mismatch", "precondition_failed", "storage_failed"),
+        codes=("raft_running", "confirmation_mismatch", "precondition_failed", "would_lose", "storage_failed"),
     ),
     Endpoint(
         method="POST",
@@ -573,7 +573,7 @@ ENDPOINTS: Final = (
         request=schema.RestoreRequest,
         query=("forward",),
         replies={200: schema.RestoreReply},
-        codes=("raft_running", "confirmation_mismatch", "precondition_failed", "storage_failed"),
+        codes=("raft_running", "confirmation_mismatch", "precondition_failed", "would_lose", "storage_failed"),
     ),
     Endpoint(
         method="POST",

@@ -115,9 +115,13 @@ class Member:
             await self._stop("the engine was stopped")
 
     async def wipe(self, recover_until: LogId, reason: str) -> str:
-        """Retire log, snapshots and state machine, keep the vote; return the name of the directory they are in."""
+        """Retire log, snapshots and state machine, keep the vote; return the name of the directory they are in.
+
+        Raises: WouldLose: the barrier cannot have been made after the engine was stopped; StorageFailed.
+        """
         async with self._lever:
             assert self.raft is None, "only a stopped engine can be wiped"
+            await asyncio.to_thread(self.data_dir.check_barrier, recover_until)
             retired_to = await asyncio.to_thread(self.data_dir.wipe, recover_until, reason)
         if self.last_metrics is not None:
             self.last_metrics = msgspec.structs.replace(

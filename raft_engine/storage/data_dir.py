@@ -27,10 +27,11 @@ from raft_engine.errors import Damaged
 from raft_engine.storage.files import Files, storage_failed
 from raft_engine.storage.hard_state import FILE_NAME as HARD_STATE_NAME
 from raft_engine.storage.hard_state import HardStateFile, read_hard_state
+from raft_engine.storage.hints import WAY_A_HINT, WAY_B_HINT
 from raft_engine.storage.identity import FILE_NAME as IDENTITY_NAME
 from raft_engine.storage.identity import DirectoryLock, Identity, open_or_create, prepare_directory, save_identity
 from raft_engine.storage.log_checks import MARKS_NAME, segment_paths
-from raft_engine.storage.retiring import finish_interrupted, restore, wipe
+from raft_engine.storage.retiring import check_barrier, finish_interrupted, restore, wipe
 from raft_engine.storage.segment_log import LOG_DIRECTORY, SEGMENT_BYTES, SegmentLog
 from raft_engine.storage.snapshot_files import SnapshotFiles
 from raft_engine.types.bootstrap import BirthState
@@ -42,10 +43,6 @@ from raft_engine.types.membership import encode_membership
 
 STATE_MACHINE_DIRECTORY: Final = "sm"
 FIRST_INDEX: Final = LogIndex(1)
-_REJOIN_HINT: Final = (
-    "bring the node back as a new one: move this directory away and start it blank, then raftctl rejoin-node; "
-    "or put back the whole directory as it was when the node stopped"
-)
 
 
 class DataDir:
@@ -177,6 +174,13 @@ class DataDir:
         self.mark_log_created()
         return True
 
+    def check_barrier(self, recover_until: LogId) -> None:
+        """Check that a barrier can have been made after this node stopped. The engine must be stopped.
+
+        Raises: WouldLose: the log holds something after it, so what the node acknowledged might be lost.
+        """
+        check_barrier(self.path, recover_until, self._files)
+
     def wipe(self, recover_until: LogId, reason: str) -> str:
         """Retire log, snapshots and state machine, keep the vote; return the name of the directory they are in.
 
@@ -217,13 +221,13 @@ class DataDir:
         has_identity = self._files.exists(self.path / IDENTITY_NAME)
         has_hard_state = self._files.exists(self.path / HARD_STATE_NAME)
         if has_identity and not has_hard_state:
-            raise Damaged("the hard state is gone: this node's vote is lost", path=str(self.path), hint=_REJOIN_HINT)
+            raise Damaged("the hard state is gone: this node's vote is lost", path=str(self.path), hint=WAY_B_HINT)
         if has_identity:
             return
         has_voted = has_hard_state and read_hard_state(self.path, self._files)[0] != HardState()
         if has_voted or segment_paths(self.path / LOG_DIRECTORY, self._files):
             raise Damaged(
-                f"{IDENTITY_NAME} is gone, but vote or log of a node are there", path=str(self.path), hint=_REJOIN_HINT
+                f"{IDENTITY_NAME} is gone, but vote or log of a node are there", path=str(self.path), hint=WAY_B_HINT
             )
         HardStateFile(self.path, self._files).close()
 
@@ -232,7 +236,7 @@ class DataDir:
             raise Damaged(
                 "the log is gone: what this node acknowledged is lost",
                 path=str(self.path / LOG_DIRECTORY),
-                hint=_REJOIN_HINT,
+                hint=WAY_A_HINT,
             )
 
     def _check_snapshot_covers_purged(self, log: SegmentLog, snapshots: SnapshotFiles) -> None:
@@ -243,5 +247,5 @@ class DataDir:
             raise Damaged(
                 f"entries up to {purged} are purged, but the newest snapshot ends with entry {covered}",
                 path=str(snapshots.directory),
-                hint=_REJOIN_HINT,
+                hint=WAY_A_HINT,
             )

@@ -13,6 +13,7 @@ import msgspec
 
 from raft_engine.errors import Damaged
 from raft_engine.storage.files import Files
+from raft_engine.storage.hints import WAY_B_HINT
 from raft_engine.storage.two_slots import TwoSlots, newest_slot, read_slots
 from raft_engine.types.hard_state import HardState
 
@@ -33,7 +34,7 @@ class HardStateFile:
         Raises: Damaged, NewerFormat.
         """
         self._path = directory / FILE_NAME
-        self._slots = TwoSlots(files, self._path, _MAGIC, _encoder.encode(HardState()))
+        self._slots = TwoSlots(files, self._path, _MAGIC, _encoder.encode(HardState()), WAY_B_HINT)
         try:
             self.value = _decode(self._slots.value, self._path)
         except Damaged:
@@ -67,14 +68,14 @@ def read_hard_state(directory: Path, files: Files) -> tuple[HardState, bool]:
         slots = read_slots(files, descriptor, _MAGIC, str(path))
     finally:
         files.close(descriptor)
-    return _decode(newest_slot(slots, str(path)).value, path), None not in slots
+    return _decode(newest_slot(slots, str(path), WAY_B_HINT).value, path), None not in slots
 
 
 def _decode(value: bytes, path: Path) -> HardState:
     try:
         return _decoder.decode(value)
     except msgspec.MsgspecError as error:
-        raise Damaged(f"the hard state cannot be read: {error}", path=str(path)) from error
+        raise Damaged(f"the hard state cannot be read: {error}", path=str(path), hint=WAY_B_HINT) from error
 
 
 def _bounded(hard_state: HardState) -> HardState:

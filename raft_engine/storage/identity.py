@@ -18,6 +18,7 @@ import msgspec
 
 from raft_engine.errors import Damaged, DirectoryLocked, NewerFormat, WrongDirectory
 from raft_engine.storage.files import Files
+from raft_engine.storage.hints import WAY_B_HINT
 from raft_engine.types.bootstrap import BirthState
 from raft_engine.types.ids import Incarnation, NodeId
 from raft_engine.types.membership import EMPTY_MEMBERSHIP, Membership
@@ -70,16 +71,15 @@ def decode_identity(data: bytes, path: str) -> Identity:
 
     Raises: Damaged, NewerFormat.
     """
-    hint = "restore it from the copy of another time only if you know that nothing was acknowledged since"
     try:
         outer = msgspec.json.decode(data, type=_IdentityFile)
         if outer.format > FORMAT:
             raise NewerFormat(f"identity format {outer.format} is newer than this program knows ({FORMAT})", path=path)
         if outer.checksum != _checksum(bytes(outer.identity)):
-            raise Damaged("checksum of the identity does not match: the file was altered", path=path, hint=hint)
+            raise Damaged("checksum of the identity does not match: the file was altered", path=path, hint=WAY_B_HINT)
         return msgspec.json.decode(outer.identity, type=Identity)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise Damaged(f"the identity cannot be read: {error}", path=path, hint=hint) from error
+        raise Damaged(f"the identity cannot be read: {error}", path=path, hint=WAY_B_HINT) from error
 
 
 def save_identity(directory: Path, identity: Identity, files: Files) -> None:

@@ -15,6 +15,7 @@ import msgspec
 
 from raft_engine.errors import Damaged
 from raft_engine.storage.files import Files
+from raft_engine.storage.hints import WAY_A_HINT
 from raft_engine.storage.interface import LogRun
 from raft_engine.storage.segment_format import SEGMENT_HEADER_BYTES, Scan, SegmentHeader, decode_segment_header, scan_segment
 from raft_engine.types.ids import LogIndex
@@ -23,7 +24,7 @@ from raft_engine.types.log_id import BEFORE_LOG, LogId
 MARKS_NAME: Final = "marks"
 MARKS_MAGIC: Final = b"RAFTMARK"
 SEGMENT_SUFFIX: Final = ".seg"
-LOST_HINT: Final = "what this node acknowledged is lost: bring it back with raftctl rejoin-node"
+LOST_HINT: Final = f"what this node acknowledged is lost; {WAY_A_HINT}"
 
 
 class Marks(msgspec.Struct, frozen=True):
@@ -107,7 +108,13 @@ def load_segment(
     scan = scan_segment(data, header, str(path), marks.truncate_after if is_newest else None)
     problem = scan.problem
     if problem is not None and (problem.is_rot or not is_newest):
-        raise Damaged(f"entry {problem.index}: {problem.reason}", path=str(path), offset=problem.offset, hint=LOST_HINT)
+        raise Damaged(
+            f"entry {problem.index}: {problem.reason}",
+            path=str(path),
+            offset=problem.offset,
+            hint=LOST_HINT,
+            record=problem.index,
+        )
     return header, scan
 
 

@@ -10,17 +10,20 @@ Source: rejoin_safety, way A, step 5 and the rules for undoing it.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Final, TypeVar
 
 import msgspec
 
-from raft_engine.errors import Damaged, StorageError
+from raft_engine.errors import Damaged, StorageError, WouldLose
 from raft_engine.storage.files import Files, storage_failed
 from raft_engine.storage.hard_state import REASON_CHARACTERS_MAX, HardStateFile
+from raft_engine.storage.log_reading import last_log_id
 from raft_engine.storage.segment_log import LOG_DIRECTORY, SegmentLog
-from raft_engine.storage.snapshot_files import SNAPSHOT_DIRECTORY
+from raft_engine.storage.snapshot_files import SNAPSHOT_DIRECTORY, read_snapshot_metas
 from raft_engine.types.hard_state import Recovery
 from raft_engine.types.log_id import BEFORE_LOG, LogId
 
@@ -28,8 +31,9 @@ PARTS: Final = (LOG_DIRECTORY, SNAPSHOT_DIRECTORY, "sm")
 """What a wipe retires: everything that can be had again from the other nodes."""
 RETIRED_PATTERN: Final = re.compile(r"retired-[0-9TZ-]+")
 _T = TypeVar("_T")
-_WIPE_NAME: Final = "wipe.json"
-_RESTORE_NAME: Final = "restore.json"
+WIPE_NAME: Final = "wipe.json"
+RESTORE_NAME: Final = "restore.json"
+PLAN_NAMES: Final = (WIPE_NAME, RESTORE_NAME)
 
 
 class Wipe(msgspec.Struct, frozen=True):
@@ -49,13 +53,31 @@ class Restore(msgspec.Struct, frozen=True):
     recovery: Recovery | None
 
 
+def check_barrier(path: Path, recover_until: LogId, files: Files) -> LogId | None:
+    """Check that a barrier can have been made after the node stopped; return the last entry it is known to hold, if any.
+
+    The barrier is made in the node's absence, after everything it ever acknowledged, so nothing in its log comes after it.
+    Changes nothing. What cannot be read says nothing: a damaged log is what a wipe is for.
+    Raises: WouldLose.
+    """
+    known = max(_readable_ends(path, files), default=None)
+    if known is not None and known >= recover_until:
+        raise WouldLose(
+            f"nothing was wiped: this node's log holds {known}, so the barrier {recover_until} was made before the node "
+            "stopped, or is another cluster's",
+            path=str(path),
+            hint="with the node stopped, have the leader make another one, then give that",
+        )
+    return known
+
+
 def wipe(path: Path, recover_until: LogId, reason: str, files: Files) -> str:
     """Retire the data in a closed data directory and return the name of the directory it is in.
 
     Raises: StorageFailed.
     """
     try:
-        plan = _load(path / _WIPE_NAME, Wipe, files)
+        plan = _load(path / WIPE_NAME, Wipe, files)
         if plan is None:
             done = _already_wiped(path, recover_until, files)
             if done is not None:
@@ -64,7 +86,7 @@ def wipe(path: Path, recover_until: LogId, reason: str, files: Files) -> str:
         until = max(recover_until, before.until) if before is not None else recover_until
         recovery = Recovery(until, reason[:REASON_CHARACTERS_MAX])
         plan = Wipe(_new_name(path, files) if plan is None else plan.retired, recovery, before)
-        files.replace(path / _WIPE_NAME, msgspec.json.encode(plan))
+        files.replace(path / WIPE_NAME, msgspec.json.encode(plan))
         _finish_wipe(path, plan, files)
     except OSError as error:
         raise storage_failed(error, "wiping", path) from error
@@ -74,7 +96,7 @@ def wipe(path: Path, recover_until: LogId, reason: str, files: Files) -> str:
 def restore(path: Path, name: str, files: Files) -> str:
     """Bring retired data back into a closed data directory and return where the present data is now.
 
-    Raises: StorageError: no such directory, or something beyond the recovery may have been acknowledged; StorageFailed.
+    Raises: StorageError: no such directory; WouldLose: something beyond the recovery may have been acknowledged; StorageFailed.
     """
     retired = path / name
     if (
@@ -85,10 +107,10 @@ def restore(path: Path, name: str, files: Files) -> str:
         raise StorageError(f"{name!r} is not a directory with retired data", path=str(path))
     try:
         _check_may_be_undone(path, files)
-        origin = _load(retired / _WIPE_NAME, Wipe, files)
+        origin = _load(retired / WIPE_NAME, Wipe, files)
         parts = tuple(part for part in PARTS if files.exists(retired / part))
         plan = Restore(name, _new_name(path, files), parts, origin.before if origin is not None else None)
-        files.replace(path / _RESTORE_NAME, msgspec.json.encode(plan))
+        files.replace(path / RESTORE_NAME, msgspec.json.encode(plan))
         _finish_restore(path, plan, files)
     except OSError as error:
         raise storage_failed(error, "restoring retired data", path) from error
@@ -101,10 +123,10 @@ def finish_interrupted(path: Path, files: Files) -> None:
     Raises: Damaged: its plan cannot be read; StorageFailed.
     """
     try:
-        wipe_plan = _load(path / _WIPE_NAME, Wipe, files)
+        wipe_plan = _load(path / WIPE_NAME, Wipe, files)
         if wipe_plan is not None:
             _finish_wipe(path, wipe_plan, files)
-        restore_plan = _load(path / _RESTORE_NAME, Restore, files)
+        restore_plan = _load(path / RESTORE_NAME, Restore, files)
         if restore_plan is not None:
             _finish_restore(path, restore_plan, files)
     except OSError as error:
@@ -121,18 +143,18 @@ def _finish_wipe(path: Path, plan: Wipe, files: Files) -> None:
     files.fsync_dir(retired)
     files.fsync_dir(path)
     SegmentLog(path, files=files, prepare_ahead=False).close()
-    files.rename(path / _WIPE_NAME, retired / _WIPE_NAME)
+    files.rename(path / WIPE_NAME, retired / WIPE_NAME)
     files.fsync_dir(retired)
     files.fsync_dir(path)
 
 
 def _finish_restore(path: Path, plan: Restore, files: Files) -> None:
     retired, aside = path / plan.retired, path / plan.aside
-    if not files.exists(aside / _WIPE_NAME):
+    if not files.exists(aside / WIPE_NAME):
         _make_directory(aside, files)
         present = _recovery(path, files)
         note = Wipe(plan.aside, present or Recovery(BEFORE_LOG, "undone"), present)
-        files.replace(aside / _WIPE_NAME, msgspec.json.encode(note))
+        files.replace(aside / WIPE_NAME, msgspec.json.encode(note))
     for part in PARTS:
         # While the retired part is still there, or if there never was one, what stands in its place is the present one.
         comes_back = part in plan.parts
@@ -145,11 +167,11 @@ def _finish_restore(path: Path, plan: Restore, files: Files) -> None:
         if files.exists(directory):
             files.fsync_dir(directory)
     _save_recovery(path, plan.recovery, files)
-    if files.exists(retired / _WIPE_NAME):
-        files.unlink(retired / _WIPE_NAME)
+    if files.exists(retired / WIPE_NAME):
+        files.unlink(retired / WIPE_NAME)
     if files.exists(retired) and not files.names(retired):
         files.rmdir(retired)
-    files.unlink(path / _RESTORE_NAME)
+    files.unlink(path / RESTORE_NAME)
     files.fsync_dir(path)
 
 
@@ -162,11 +184,19 @@ def _check_may_be_undone(path: Path, files: Files) -> None:
     finally:
         log.close()
     if recovery is None or last.index > recovery.until.index:
-        raise StorageError(
+        raise WouldLose(
             f"the node has gone on since it was wiped (its log ends with {last}): what it acknowledged would be lost",
             path=str(path),
             hint="only the way forward is left: let it catch up",
         )
+
+
+def _readable_ends(path: Path, files: Files) -> Iterator[LogId]:
+    """Yield the ends of log and newest snapshot, as far as they can be read."""
+    with suppress(StorageError, OSError):
+        yield last_log_id(path, files)
+    with suppress(StorageError, OSError):
+        yield from (meta.last_log_id for meta in read_snapshot_metas(path / SNAPSHOT_DIRECTORY, files))
 
 
 def _already_wiped(path: Path, recover_until: LogId, files: Files) -> str | None:
@@ -175,7 +205,7 @@ def _already_wiped(path: Path, recover_until: LogId, files: Files) -> str | None
         retired = path / name
         if not RETIRED_PATTERN.fullmatch(name):
             continue
-        plan = _load(retired / _WIPE_NAME, Wipe, files)
+        plan = _load(retired / WIPE_NAME, Wipe, files)
         if plan is not None and plan.recovery.until == recover_until and plan.recovery == _recovery(path, files):
             log = SegmentLog(path, files=files, prepare_ahead=False)
             is_empty = log.state().last == BEFORE_LOG

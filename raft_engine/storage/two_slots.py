@@ -19,6 +19,7 @@ import msgspec
 
 from raft_engine.errors import Damaged, NewerFormat
 from raft_engine.storage.files import Files
+from raft_engine.storage.hints import WAY_A_HINT
 
 VERSION: Final = 1
 SLOT_BYTES: Final = 4096
@@ -68,22 +69,26 @@ def read_slots(files: Files, descriptor: int, magic: bytes, path: str) -> tuple[
     return decode_slot(magic, pages[0], path), decode_slot(magic, pages[1], path)
 
 
-def newest_slot(slots: tuple[Slot | None, Slot | None], path: str) -> Slot:
+def newest_slot(slots: tuple[Slot | None, Slot | None], path: str, hint: str = WAY_A_HINT) -> Slot:
     """Return the slot that counts.
 
     Raises: Damaged: neither is valid.
     """
     valid = [slot for slot in slots if slot is not None]
     if not valid:
-        raise Damaged("both copies are damaged", path=path, hint="what this node promised is lost: raftctl rejoin-node")
+        raise Damaged("both copies are damaged: what this node promised is lost", path=path, hint=hint)
     return max(valid, key=lambda slot: slot.sequence)
 
 
 class TwoSlots:
     """An open file of two slots. `write`, then `sync`; both from one thread."""
 
-    def __init__(self, files: Files, path: Path, magic: bytes, initial: bytes) -> None:
-        """Open the file; a missing one is created with `initial`."""
+    def __init__(self, files: Files, path: Path, magic: bytes, initial: bytes, hint: str = WAY_A_HINT) -> None:
+        """Open the file; a missing one is created with `initial`.
+
+        Args:
+            hint: what to do when both copies are damaged.
+        """
         self._files = files
         self._path = path
         self._magic = magic
@@ -92,7 +97,7 @@ class TwoSlots:
         self._descriptor = files.open(path)
         try:
             slots = read_slots(files, self._descriptor, magic, str(path))
-            self._newest = newest_slot(slots, str(path))
+            self._newest = newest_slot(slots, str(path), hint)
             self._durable_slot = slots.index(self._newest)
             if slots[0] != slots[1]:
                 # A killed process may have left the newest one unsynced; if its sync failed, only writing it again helps.

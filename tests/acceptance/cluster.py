@@ -116,12 +116,12 @@ class Node:
 
     # -- its process
 
-    def start(self) -> None:
-        """Start the process and wait until its endpoint answers (or it ended)."""
+    def start(self, *options: str) -> None:
+        """Start the process and wait until its endpoint answers (or it ended). `options`: more of `serve`."""
         assert not self.alive
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "raft_engine", "serve", "--config", str(self.config)],
+                [sys.executable, "-m", "raft_engine", "serve", "--config", str(self.config), *options],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

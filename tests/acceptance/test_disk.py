@@ -139,7 +139,7 @@ def test_inspect_and_start_both_notice_a_flipped_bit(cluster: Cluster):
         file.seek(600)
         file.write(bytes([byte ^ 0x10]))
     ran = engine("inspect", str(node.data), "-o", "json")
-    assert ran.returncode == 1
+    assert ran.returncode == 14
     assert json.loads(ran.stdout)["problems"] != []
     refused = engine("serve", "--config", str(node.config))
     assert refused.returncode == 4
