@@ -194,8 +194,9 @@ class SimDisk:
             self.journal.append(change)
 
     def sync(self, node: int) -> None:
-        for change in self._taken_from_pending(node):
-            self.durable.apply(change)
+        if self.pending:
+            for change in self._taken_from_pending(node):
+                self.durable.apply(change)
         if self.journal is not None:
             self.journal.append(Sync(node))
 
@@ -251,8 +252,11 @@ class SimDisk:
         return tuple(self.visible.files())
 
     def _taken_from_pending(self, node: int) -> list[Change]:
-        taken = [change for change in self.pending if _is_about(change, node)]
-        self.pending = [change for change in self.pending if not _is_about(change, node)]
+        taken: list[Change] = []
+        left: list[Change] = []
+        for change in self.pending:
+            (taken if _is_about(change, node) else left).append(change)
+        self.pending = left
         return taken
 
 
@@ -522,13 +526,11 @@ def _emptied(change: Change) -> Change:
 
 
 def _is_about(change: Change, node: int) -> bool:
-    match change:
-        case Write() | Cut():
-            return change.node == node
-        case Name() | Unname():
-            return change.directory == node
-        case Move():
-            return node in {change.directory, change.target_directory}
+    if isinstance(change, Write | Cut):
+        return change.node == node
+    if isinstance(change, Move):
+        return node in {change.directory, change.target_directory}
+    return change.directory == node
 
 
 def _error(number: int, path: Path) -> OSError:

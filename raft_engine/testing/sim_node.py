@@ -59,6 +59,7 @@ CACHE_BYTES: Final = 8192
 """Older entries are read from the log."""
 READ_MS_MAX: Final = 2.0
 _NO_INCARNATION: Final = Incarnation("")
+_TICKED: Final = Ticked()
 
 
 class ProcessEnds(BaseException):
@@ -391,12 +392,13 @@ class SimNode:
         assert hands is not None
         hands.notice(event)
         commands = engine.handle(event, self.clock())
+        if not commands and isinstance(event, Ticked):
+            self.simulation.told(self, event, commands)
+            return  # most of what happens is that nothing does
         invariants.check(engine.state)
         self.simulation.told(self, event, commands)
         if commands:
             self._carry_out(commands)
-        elif isinstance(event, Ticked):
-            return  # most of what happens is that nothing does
         if self.engine is engine:
             self.simulation.checks.node(self, engine)
 
@@ -425,9 +427,24 @@ class SimNode:
         self.guarded(carry_out)
 
     def _tick(self) -> None:
-        self.feed(Ticked())
-        interval = self.simulation.config.tick_interval_ms / self.rate
-        self.later(interval * (0.9 + 0.2 * self.dice.random()), self._tick)
+        """Tell the engine that time goes on, again and again while this process lives."""
+        simulation, life, dice = self.simulation, self.life, self.dice
+        interval_ms = simulation.config.tick_interval_ms
+
+        def tick() -> None:
+            if self.life != life:
+                return
+            if simulation.now < self.paused_until:
+                simulation.at(self.paused_until - simulation.now, tick)
+                return
+            self.guarded(feed)
+
+        def feed() -> None:
+            self.feed(_TICKED)
+            if self.life == life:
+                simulation.at(interval_ms / self.rate * (0.9 + 0.2 * dice.random()), tick)
+
+        feed()
 
     def disk_delay(self) -> float:
         """Return how long the disk takes this time."""
