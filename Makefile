@@ -3,11 +3,12 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick acceptance verify fix simulate simulate-slice spec mutants bench clean
+.PHONY: help demo test quick acceptance verify fix simulate simulate-slice simulate-rejoins spec mutants bench clean
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
 BIN := .venv/bin
 HOURS ?= 1
+REJOINS ?= 50
 # Where programs under test keep what would be in a home directory, and what tests would leave in /tmp.
 SANDBOX = $(CURDIR)/.demo/$@
 IN_SANDBOX = rm -rf $(SANDBOX) && mkdir -p $(SANDBOX)/tmp $(SANDBOX)/home && env HOME=$(SANDBOX)/home TMPDIR=$(SANDBOX)/tmp \
@@ -60,6 +61,10 @@ simulate: ## Simulated clusters under faults, new seeds for HOURS=1 hours; stops
 simulate-slice: ## What each change must pass: 20 virtual cluster hours, every kind and pair of faults, 20 seeds run twice
 	@sh scripts/setup.sh dev
 	@$(BIN)/python -m raft_engine.testing.simulate --seeds 1..1000 --seconds 57 --jobs 2 --every-kind --virtual-hours 20 --twice 20
+
+simulate-rejoins: ## Nodes wiped, lost and put back under all other faults, until REJOINS=50 of them are whole again
+	@sh scripts/setup.sh dev
+	@$(BIN)/python -m raft_engine.testing.simulate --rejoins $(REJOINS) --seconds 40 --jobs 2
 
 spec: ## The TLA+ models of the rejoin, with and without each of its guards; needs Java
 	@sh scripts/setup.sh dev

@@ -37,6 +37,7 @@ from raft_engine.testing.sim_disk import Tree
 from raft_engine.testing.sim_faults import slot_of
 from raft_engine.testing.sim_network import both_ways
 from raft_engine.testing.sim_node import DATA, SimNode, Wiped
+from raft_engine.testing.sim_returns import OLDER_COPY
 from raft_engine.types.ids import LogIndex, NodeId, Ticket
 from raft_engine.types.outcomes import Outcome
 
@@ -264,6 +265,7 @@ class Nemesis:
             node.view = promised.copy()
             node.unreported.clear()
             self._note(serial, "rollback", f"{node.me} loses {lost} entries")
+            self._simulation.returns.begin(node, OLDER_COPY)
             self._simulation.told(node, Wiped("rolled_back", promised.last), [])
             self._simulation.boot(node)
 

@@ -22,6 +22,7 @@ from raft_engine.errors import RaftError
 from raft_engine.storage.hard_state import read_hard_state
 from raft_engine.testing.sim_disk import SimDisk
 from raft_engine.testing.sim_node import DATA, ProcessEnds, SimNode, Wiped
+from raft_engine.testing.sim_returns import BLANK, BY_HAND, PLANNED
 from raft_engine.types.hard_state import HardState
 from raft_engine.types.ids import NodeId, Ticket
 from raft_engine.types.log_id import LogId
@@ -38,8 +39,6 @@ class Operators:
     """What people do to a cluster."""
 
     def __init__(self, simulation: Simulation) -> None:
-        self.rejoins = 0
-        """Nodes wiped and started again, by either way."""
         self._simulation = simulation
         self._chance = simulation.chaos.stream("operators")
 
@@ -117,7 +116,7 @@ class Operators:
             self._simulation.note("wipe_interrupted", f"{node.me} {error}")
             node.forget_promises(node.durable.hard_state)
         else:
-            self.rejoins += 1
+            self._simulation.returns.begin(node, PLANNED)
             self._simulation.note("wipe", f"{node.me} until {barrier}")
             self._simulation.told(node, Wiped("kept_vote", barrier), [])
         node.end()
@@ -128,6 +127,8 @@ class Operators:
     def lose(self, node: SimNode, dice: random.Random) -> None:
         """The data directory is gone; the node is started again blank, and permitted at some time."""
         simulation = self._simulation
+        leader = simulation.leader()
+        is_member = leader is not None and _is_known(leader, node)
         if node.engine is not None:
             simulation.stop(node)
         simulation.note("lose", f"{node.me}")
@@ -139,10 +140,12 @@ class Operators:
         node.needs_reboot, node.in_hand = False, False
         node.be_created()
         node.end()
-        self.rejoins += 1
         simulation.told(node, Wiped("blank"), [])
-        simulation.at(dice.random() * 1000, lambda: simulation.restart(node))
-        simulation.at(dice.random() * 3000, self.allow_all)
+        started_ms, permitted_ms = dice.random() * 1000, dice.random() * 3000
+        if is_member:
+            simulation.returns.begin(node, BLANK if permitted_ms < started_ms else BY_HAND)
+        simulation.at(started_ms, lambda: simulation.restart(node))
+        simulation.at(permitted_ms, self.allow_all)
 
     def allow_all(self) -> None:
         """Permit every node that a leader fences because it came back with less than it had."""
@@ -188,6 +191,7 @@ class Operators:
     def look(self) -> None:
         """Look around, as somebody on call does: bring back what does not start, permit what is fenced."""
         simulation = self._simulation
+        simulation.returns.look()
         leader = simulation.leader()
         if leader is not None and leader.engine is not None:
             for node in simulation.nodes.values():

@@ -7,12 +7,15 @@ Source: "Swarm testing" (Groce et al., ISSTA 2012).
 
 from __future__ import annotations
 
+import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Container, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from raft_engine.config import Config
-from raft_engine.testing.sim_faults import CALM, Faults
+from raft_engine.testing.sim_node import Watch
+from raft_engine.testing.simulator import CALM, Faults, Simulation
 
 
 @dataclass(frozen=True)
@@ -105,3 +108,52 @@ def weather_of(seed: int, nodes: int | None = None) -> Weather:
     )
     spares = 2 if "changes_per_s" in happening else 0
     return Weather(nodes or draw([3, 3, 3, 4, 5]), spares, faults, config)
+
+
+def rejoin_weather_of(seed: int, nodes: int | None = None) -> Weather:
+    """Return a weather in which nodes are wiped, lost and put back all the time, under many other faults."""
+    weather = weather_of(seed, nodes)
+    chance = random.Random(f"rejoin weather {seed}")  # noqa: S311 (a simulation must be repeatable)
+    rates = {kind: chance.choice(_KINDS[kind][:2]) if chance.random() < 0.5 else 0.0 for kind in sorted(_KINDS)}
+    rates |= {"rejoins_per_s": 1.0, "losses_per_s": 0.7, "rollbacks_per_s": 2.0, "changes_per_s": 0.0}
+    return replace(weather, spares=0, faults=replace(weather.faults, **rates))
+
+
+WEATHERS = {"any": weather_of, "rejoins": rejoin_weather_of}
+"""What `--weather` names."""
+
+
+def simulate(
+    seed: int,
+    seconds: float,
+    nodes: int | None = None,
+    *,
+    weather: str = "any",
+    heal: bool = True,
+    watch: Watch | None = None,
+    without: Container[int] = frozenset(),
+) -> Simulation:
+    """Live through `seconds` of virtual time in the weather of `seed` and return the simulation.
+
+    Args:
+        weather: a key of `WEATHERS`.
+
+    Raises: SimulationFailed: something impossible happened; the message has the seed and the last steps.
+    """
+    drawn = WEATHERS[weather](seed, nodes)
+    simulation = Simulation(seed, drawn.nodes, drawn.config, drawn.faults, drawn.spares, watch=watch, without=without)
+    with quiet():
+        simulation.run(seconds, heal=heal)
+    return simulation
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep what thousands of nodes would write into their logs to themselves."""
+    logger = logging.getLogger("raft_engine")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

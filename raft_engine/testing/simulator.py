@@ -31,6 +31,7 @@ from raft_engine.testing.sim_nemesis import Nemesis
 from raft_engine.testing.sim_network import SimNetwork
 from raft_engine.testing.sim_node import Died, Notice, SimNode, Watch
 from raft_engine.testing.sim_operators import Operators
+from raft_engine.testing.sim_returns import Returns
 from raft_engine.types.entry import Entry
 from raft_engine.types.ids import NodeId, PeerId
 from raft_engine.types.log_id import LogId
@@ -79,6 +80,7 @@ class Simulation:
         self.checks = Checks(self)
         self.clients = Clients(self)
         self.operators = Operators(self)
+        self.returns = Returns(self)
         self.nemesis = Nemesis(self)
         self._watch = watch
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
@@ -189,6 +191,7 @@ class Simulation:
             self._advance(self.now + 1_000)
             if len({node.machine.last_applied.index for node in self._members()}) == 1:
                 break
+        self.returns.look()
         assert len(self.acknowledged) > before, "progress: no write succeeded after all faults were healed"
         self._check_healed()
 

@@ -130,7 +130,8 @@ def run_in_this_process(mutant: Mutant, by: str, seconds: float) -> int:
 
 def _by_seeds(seeds: str, seconds: float) -> int:
     """Healing comes last and costs most, so a seed that finds nothing before it is lived through once more with it."""
-    from raft_engine.testing.simulate import parse_seeds, simulate
+    from raft_engine.testing.sim_weather import simulate
+    from raft_engine.testing.simulate import parse_seeds
 
     wanted = parse_seeds(seeds if ".." in seeds else f"1..{seeds}")
     for seed in wanted:

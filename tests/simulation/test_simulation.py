@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from raft_engine.testing.sim_faults import KINDS, PAIRS
-from raft_engine.testing.sim_weather import weather_of
-from raft_engine.testing.simulate import main, simulate
+from raft_engine.testing.sim_weather import simulate, weather_of
+from raft_engine.testing.simulate import main
 from raft_engine.testing.simulator import CALM, MEMBERSHIP, Simulation
 
 ROOT = Path(__file__).parents[2]
@@ -21,9 +21,7 @@ REGRESSIONS = [
     for line in (Path(__file__).parent / "regressions.txt").read_text("utf-8").splitlines()
     if line and not line.startswith("#")
 ]
-HASH = (
-    "from raft_engine.testing.simulate import simulate; print(*(simulate(s, 5).trace_hash.hexdigest() for s in (7, 8, 9)))"
-)
+HASH = "from raft_engine.testing.sim_weather import simulate; print(*(simulate(s, 5).trace_hash.hexdigest() for s in (7, 8, 9)))"
 
 
 @pytest.mark.parametrize("seed", range(6))
