@@ -87,7 +87,12 @@ _add_group(
 )
 
 _add(app, "rejoin-node", rejoin.rejoin_node, "Runbooks")
-_add_group("runs", "What runbooks did.", "Runbooks", {"list": runs.list_runs, "show": runs.show})
+_add_group(
+    "runs",
+    "What runbooks did, going on with one, taking one back.",
+    "Runbooks",
+    {"list": runs.list_runs, "show": runs.show, "resume": runs.resume, "abort": runs.abort, "export": runs.export},
+)
 
 _add_group(
     "kv",

@@ -18,8 +18,10 @@ from raftctl.model import (
     DigestReply,
     Expect,
     ItemList,
+    Life,
     LogId,
     NodeStatus,
+    RestoreReply,
     Value,
     WipeReply,
     WriteReply,
@@ -72,7 +74,11 @@ class ClusterClient(Protocol):
 
     def start_raft(self, node: int) -> ActionReply: ...
 
-    def wipe(self, node: int, *, cluster: str, recover_until: LogId, reason: str) -> WipeReply: ...
+    def wipe(self, node: int, *, cluster: str, recover_until: LogId, reason: str, expect_life: Life | None) -> WipeReply:
+        """`expect_life`: refused when the engine ran since; what it acknowledged then is behind no barrier."""
+
+    def restore(self, node: int, *, cluster: str, retired: str) -> RestoreReply:
+        """Undo a wipe, while the node has not gone on since."""
 
     def kv_put(self, key: bytes, value: bytes, *, revision: int | None, create: bool, request_id: str) -> WriteReply:
         """`request_id`: a write repeated with the same one happens once."""

@@ -24,12 +24,14 @@ _CURRENT: Final = re.compile(r"\s*current-context\s*=")
 
 
 class NodeEntry(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown_fields=True):
-    """How runbooks stop, wipe and start one node."""
+    """How runbooks stop, wipe and start one node. `time_limit`: for one command of the `command` driver."""
 
     driver: str = "http"
     stop: str | None = None
     wipe: str | None = None
+    restore: str | None = None
     start: str | None = None
+    time_limit: str | None = None
 
 
 class ContextEntry(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown_fields=True):

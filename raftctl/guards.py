@@ -167,7 +167,7 @@ def rejoin_rules(survey: Survey, target: int, lock_holder: str | None) -> list[F
     """Return all rules of way A, each measured, in the order of the table.
 
     Args:
-        lock_holder: who holds this machine's lock for the cluster, None: nobody.
+        lock_holder: who holds the cluster's lock, None: nobody.
     """
     return [
         _identity(survey, target),
@@ -199,7 +199,9 @@ def _identity(survey: Survey, target: int) -> Finding:
     named = f"named: {listed(life[:8] for life in lives)}" if lives else "no life of it is named"
     measured = f"{status.cluster}/{target}, incarnation {status.incarnation[:8]}, {named}"
     fresh = status.birth != "started" or (bool(lives) and status.incarnation not in lives)
-    hint = f"its directory is new; to let it come back: raftctl allow-next-revert --to {target}" if fresh and lives else ""
+    hint = ""
+    if fresh and lives:
+        hint = f"its directory is new: raftctl rejoin-node {target} --blank, or raftctl allow-next-revert --to {target}"
     same_cluster = survey.view is not None and (status.cluster, status.cluster_id) == (
         survey.view.cluster,
         survey.view.cluster_id,
@@ -351,8 +353,8 @@ def _no_lock(survey: Survey, target: int, lock_holder: str | None) -> Finding:
     found: list[str] = []
     hint = ""
     if lock_holder is not None:
-        found.append(f"this machine runs {lock_holder}")
-        hint = "wait for it, or see: raftctl runs list"
+        found.append(lock_holder)
+        hint = "wait for it; if its process is dead, the lock ends by itself, and raftctl runs resume RUN goes on with it"
     replication = survey.replication(target)
     if replication is not None and replication.revert_armed:
         found.append(f"node {target} may revert already (for {human_ms(replication.revert_armed_ms_left)} more)")
@@ -361,8 +363,65 @@ def _no_lock(survey: Survey, target: int, lock_holder: str | None) -> Finding:
     if status is not None and status.recovering is not None:
         found.append(f"node {target} is recovering until {status.recovering.until}")
         hint = hint or "it may come back by itself: raftctl health --wait; to begin again: --override no-lock"
-    threshold = "no other rejoin of this cluster under way"
-    return finding("no-lock", not found, ", ".join(found) or "free", threshold, hint=hint, overridable=lock_holder is None)
+    threshold = "no other runbook of this cluster under way"
+    return finding("no-lock", not found, ", ".join(found) or "free", threshold, hint=hint, overridable=True)
+
+
+# -- preflight of rejoin-node --blank --------------------------------------------------------------------------------------
+
+
+def blank_rules(survey: Survey, target: int, lock_holder: str | None, *, starts: bool) -> list[Finding]:
+    """Return all rules of way B, each measured.
+
+    Args:
+        starts: the runbook starts the node itself, so it need not answer yet.
+    """
+    return [
+        _blank_target(survey, target, starts=starts),
+        _one_leader(survey, target),
+        config_settled(survey, target),
+        _others_healthy(survey, target),
+        _no_other_recovering(survey, target),
+        _quorum_without_target(survey, target),
+        _snapshot_or_log(survey),
+        _blank_space(survey, target, starts=starts),
+        _no_lock(survey, target, lock_holder),
+    ]
+
+
+def _blank_target(survey: Survey, target: int, *, starts: bool) -> Finding:
+    """A node whose directory is new: its life is none that the configuration names."""
+    status = survey.status(target)
+    is_voter = target in survey.membership.voters
+    lives = survey.membership.incarnations.get(target, ())
+    threshold = "a voter whose present life the configuration does not name"
+    if status is None:
+        measured = f"node {target} does not answer" + ("; it is started first" if starts else "")
+        hint = "" if starts else f"start its process with an empty directory, then: raftctl rejoin-node {target} --blank"
+        return finding("blank-target", starts and is_voter, measured, threshold, hint=hint)
+    measured = f"incarnation {status.incarnation[:8]}, {status.birth}; named: {listed(life[:8] for life in lives)}"
+    same_cluster = survey.view is not None and status.cluster == survey.view.cluster
+    is_blank = bool(lives) and status.incarnation not in lives
+    hint = f"it has its data and its vote: raftctl rejoin-node {target}" if not is_blank and is_voter else ""
+    return finding("blank-target", is_voter and same_cluster and is_blank, measured, threshold, hint=hint)
+
+
+def _quorum_without_target(survey: Survey, target: int) -> Finding:
+    """The old life never answers again, so the change is decided by a quorum of the others."""
+    count = len(survey.membership.voters)
+    quorum = count // 2 + 1
+    up = [node_id for node_id in _others(survey, target) if node_id not in survey.down]
+    measured = f"{len(up)} of {count} voters besides node {target} are up"
+    hint = ""
+    if count <= 2:
+        hint = "with so few voters nobody can decide without it: bring its directory back from a copy of its disk"
+    return finding("quorum-without-target", len(up) >= quorum, measured, f"at least {quorum}", hint=hint)
+
+
+def _blank_space(survey: Survey, target: int, *, starts: bool) -> Finding:
+    if starts and survey.status(target) is None:
+        return finding("space", True, "not known before it is started", "room for the data", overridable=True)
+    return _space(survey, target)
 
 
 def tolerance_left(survey: Survey, target: int) -> int:

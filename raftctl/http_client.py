@@ -17,7 +17,7 @@ from raftctl import model
 from raftctl.errors import CtlError
 from raftctl.http import Http
 from raftctl.http_values import Reply, host_and_port
-from raftctl.model import Address, Expect, LogId, NodeStatus
+from raftctl.model import Address, Expect, Life, LogId, NodeStatus
 from raftctl.output.text import printable
 from raftctl.parallel import at_once
 from raftctl.survey import NodeError, NodeReport, Survey
@@ -29,6 +29,8 @@ Answer = tuple[NodeStatus, Mapping[str, object]] | tuple[CtlError, None]
 
 _STATUS: Final = "/v1/status"
 _JSON: Final = {"content-type": "application/json"}
+_DISK_WAIT_S: Final = 5.0
+"""A wipe waits for several directories to be on disk."""
 
 msgspec.json.Decoder(NodeStatus)
 # msgspec looks into a Struct when it first meets it, and two threads that do so at once crash the interpreter (seen with
@@ -163,14 +165,22 @@ class HttpClusterClient:
     def start_raft(self, node: int) -> model.ActionReply:
         return self._act(node, "/v1/node/start-raft", {}, None, 0.0)
 
-    def wipe(self, node: int, *, cluster: str, recover_until: LogId, reason: str) -> model.WipeReply:
-        body = {
+    def wipe(
+        self, node: int, *, cluster: str, recover_until: LogId, reason: str, expect_life: Life | None
+    ) -> model.WipeReply:
+        body: dict[str, object] = {
             "confirm_node": node,
             "confirm_cluster": cluster,
             "recover_until": msgspec.to_builtins(recover_until),
             "reason": reason,
         }
-        return self._call(self._url_of(node), "POST", "/v1/node/wipe", model.WipeReply, body)
+        if expect_life is not None:
+            body["expect_life"] = msgspec.to_builtins(expect_life)
+        return self._call(self._url_of(node), "POST", "/v1/node/wipe", model.WipeReply, body, wait_s=_DISK_WAIT_S)
+
+    def restore(self, node: int, *, cluster: str, retired: str) -> model.RestoreReply:
+        body = {"confirm_node": node, "confirm_cluster": cluster, "retired": retired}
+        return self._call(self._url_of(node), "POST", "/v1/node/restore", model.RestoreReply, body, wait_s=_DISK_WAIT_S)
 
     # -- data ----------------------------------------------------------------------------------------------------------
 

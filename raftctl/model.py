@@ -79,6 +79,14 @@ class RuntimeConfig(msgspec.Struct, frozen=True):
     enable_pre_vote: bool = True
 
 
+class Life(msgspec.Struct, frozen=True):
+    """One run of a node's engine: which life, which start of its process, which start of the engine in that process."""
+
+    incarnation: str
+    boot_count: int
+    engine_starts: int
+
+
 class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One node's own word. `replication` is None on a node that does not lead."""
 
@@ -86,6 +94,8 @@ class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
     node_id: int
     cluster_id: str = ""
     incarnation: str = ""
+    boot_count: int = 0
+    engine_starts: int = 0
     version: str = ""
     birth: str = "started"
     state: str = ""
@@ -115,6 +125,10 @@ class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def stopped(self) -> bool:
         return self.state == "shutdown"
+
+    @property
+    def life(self) -> Life:
+        return Life(self.incarnation, self.boot_count, self.engine_starts)
 
 
 def index_of(log_id: LogId | None) -> int:
@@ -149,6 +163,12 @@ class DigestReply(msgspec.Struct, frozen=True):
 
 class WipeReply(msgspec.Struct, frozen=True):
     retired_to: str
+
+
+class RestoreReply(msgspec.Struct, frozen=True):
+    """Where the data is that was there instead."""
+
+    set_aside_to: str
 
 
 class WriteReply(msgspec.Struct, frozen=True):

@@ -40,6 +40,13 @@ DirOption = Annotated[
         "--dir", metavar="DIR", help="Where it lives; or RAFTCTL_DEV_DIR; default: beside this program's journals."
     ),
 ]
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Id of the run.", autocompletion=complete_runs)]
+RunOrFileArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN|FILE", help="Id of the run, or a journal copied from another machine.", autocompletion=complete_runs
+    ),
+]
 DECLARING: Final = {
     "typer": typer,
     "NodeOption": NodeOption,
@@ -50,6 +57,8 @@ DECLARING: Final = {
     "KeyArgument": KeyArgument,
     "ConsistencyOption": ConsistencyOption,
     "DirOption": DirOption,
+    "RunArgument": RunArgument,
+    "RunOrFileArgument": RunOrFileArgument,
     "complete_contexts": complete_contexts,
     "complete_nodes": complete_nodes,
     "complete_runs": complete_runs,

@@ -142,19 +142,31 @@ class Sandbox:
         node.pid = node.began = 0
         self._save()
 
-    def wipe(self, number: int, recover_until: LogId, reason: str) -> str:
-        """Retire the node's data, keeping its vote; return where it went. Only while it is stopped."""
+    def wipe(self, number: int, recover_until: LogId, reason: str, expect_boot: int | None = None) -> str:
+        """Retire the node's data, keeping its vote; return where it went. Only while it is stopped.
+
+        Args:
+            expect_boot: refuse when the node was started since, None: do not look.
+        """
+        life = [] if expect_boot is None else ["--expect-boot", str(expect_boot)]
+        return self._raft_engine(number, "wipe", "--recover-until", str(recover_until), "--reason", reason, *life)
+
+    def restore(self, number: int, retired: str) -> None:
+        """Bring retired data back; nothing if it is back already. Only while the node is stopped."""
+        if (self._node_dir(number) / "data" / retired).exists():
+            self._raft_engine(number, "restore", "--retired", retired)
+
+    def _raft_engine(self, number: int, verb: str, *options: str) -> str:
+        """Run the engine's own program on a node's directory and return what it prints."""
         done = subprocess.run(  # noqa: S603 (this very Python, our own module)
-            [
-                *(sys.executable, "-m", "raft_engine", "wipe", "--config", str(self._config(number))),
-                *("--recover-until", str(recover_until), "--reason", reason),
-            ],
+            [sys.executable, "-m", "raft_engine", verb, "--config", str(self._config(number)), *options],
             capture_output=True,
             text=True,
             check=False,
         )
         if done.returncode != 0:
-            raise CtlError("outcome_unknown", f"raft-engine wipe failed: {done.stderr.strip() or done.returncode}")
+            why = done.stderr.strip() or f"exit status {done.returncode}"
+            raise CtlError("command_failed", f"raft-engine {verb} failed: {why}")
         return done.stdout.strip()
 
     def check_alive(self) -> None:

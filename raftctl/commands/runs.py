@@ -1,21 +1,26 @@
-"""What runbooks did on this machine: their journals."""
+"""Runs of runbooks: what they did, going on with one, taking one back, carrying one to another machine."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
 
+from raftctl.errors import CtlError
 from raftctl.session import Session
 
 if TYPE_CHECKING:
     import typer
 
-    from raftctl.completion import complete_runs
+    from raftctl.options import RunArgument, RunOrFileArgument
+    from raftctl.runbook.journal import RunFile
+
+_COLUMNS: Final = ("run", "command", "cluster", "node", "began")
 
 
 def list_runs(session: Session) -> None:
     """List the runs, newest first."""
     from raftctl.output.tables import Cell, Column, Table, Tone
-    from raftctl.runbook.journal import read_runs
+    from raftctl.runbook.journal import RESUMABLE, read_runs
 
     items = [
         {
@@ -25,49 +30,163 @@ def list_runs(session: Session) -> None:
             "node": run.began.get("node"),
             "began": run.began.get("at"),
             "outcome": run.outcome,
+            "resumable": run.outcome in RESUMABLE and bool(run.records) and run.broken_at is None,
             "intact": run.broken_at is None,
         }
         for run in read_runs()
     ]
     rows = [
         [
-            *(str(item[name]) for name in ("run", "command", "cluster", "node", "began")),
+            *(str(item[name]) for name in _COLUMNS),
             Cell(str(item["outcome"]), Tone.GOOD if item["outcome"] == "done" else Tone.WARN),
             "intact" if item["intact"] else Cell("CHANGED", Tone.BAD),
         ]
         for item in items
     ]
-    titles = ("RUN", "COMMAND", "CLUSTER", "NODE", "BEGAN", "OUTCOME", "JOURNAL")
     if not items:
         session.output.note("no runs yet")
+    titles = (*(name.upper() for name in _COLUMNS), "OUTCOME", "JOURNAL")
     view = [Table([Column(title) for title in titles], rows)] if items else []
     session.output.show("runs", {"items": items}, view, items=items, names=[item["run"] for item in items])
 
 
-def show(session: Session, run: Annotated[str, typer.Argument(metavar="RUN", autocompletion=complete_runs)]) -> None:
+def show(session: Session, run: RunArgument) -> None:
     """Show one run step by step, and whether its journal is intact."""
     from raftctl.output.tables import Column, Table
+    from raftctl.output.text import printable
     from raftctl.runbook.journal import find_run
 
     found = find_run(run)
     if found.broken_at is not None:
         session.output.warn(
-            f"line {found.broken_at} of {found.path} does not follow from the one before: it was changed or cut"
+            f"line {found.broken_at} of {found.path} is not what was written there, or lines before it are not"
         )
+    if found.torn_bytes:
+        session.output.warn(f"the last line of {found.path} is torn: the program ended while it was written")
     rows = [
         [
             str(record["at"]),
             str(record["event"]),
             str(record.get("step", "")),
-            str(record.get("summary") or record.get("message") or ""),
+            str(record.get("summary") or record.get("message") or record.get("why") or ""),
         ]
         for record in found.records
     ]
-    data = {"run": found.run_id, "outcome": found.outcome, "intact": found.broken_at is None, "records": list(found.records)}
+    data = {
+        "run": found.run_id,
+        "outcome": found.outcome,
+        "intact": found.broken_at is None,
+        "torn": found.torn_bytes > 0,
+        "head_sha256": found.head,
+        "next": _next(found),
+        "records": list(found.records),
+    }
     began = found.began
     head = f"{found.run_id}: {began.get('command')} of node {began.get('node')}, cluster {began.get('cluster')}: {found.outcome}"
-    from raftctl.output.text import printable
-
     table = Table([Column(title) for title in ("AT", "EVENT", "STEP", "WHAT")], rows)
-    end = "The journal is intact." if found.broken_at is None else "The journal was CHANGED: see the warning."
-    session.output.show("run", data, [printable(head), "", table, "", end], items=list(found.records), names=[found.run_id])
+    end = f"The journal is intact, its head is {found.head}." if found.broken_at is None else "The journal was CHANGED."
+    lines = [end, *(f"next: {command}" for command in _next(found))]
+    session.output.show(
+        "run", data, [printable(head), "", table, "", *lines], items=list(found.records), names=[found.run_id]
+    )
+
+
+def _next(run: RunFile) -> list[str]:
+    """Return what can be done with it."""
+    from raftctl.runbook.journal import RESUMABLE
+
+    if run.outcome not in RESUMABLE or run.broken_at is not None or not run.records:
+        return []
+    return [f"raftctl runs resume {run.run_id}", f"raftctl runs abort {run.run_id}"]
+
+
+def resume(session: Session, run: RunOrFileArgument) -> None:
+    """Go on with a run that did not end: the program died, it needed attention, or its journal came from elsewhere."""
+    from raftctl.runbook.conduct import resume
+
+    run_id = _run_id(run)
+    if session.flags.dry_run:
+        _show_next(session, run_id)
+    else:
+        resume(_its_session(session, run_id), run_id)
+
+
+def abort(session: Session, run: RunOrFileArgument) -> None:
+    """Undo a run that did not end, as far as there is a way back."""
+    from raftctl.runbook.conduct import abort
+
+    run_id = _run_id(run)
+    if session.flags.dry_run:
+        _show_next(session, run_id)
+    else:
+        abort(_its_session(session, run_id), run_id)
+
+
+def export(
+    session: Session,
+    run: RunArgument,
+    to: Annotated[
+        Path | None, typer.Option("--to", metavar="FILE", help="Write it there; default: standard output.")
+    ] = None,
+) -> None:
+    """Write a run's journal as it is, to be resumed on another machine or kept as evidence."""
+    import hashlib
+
+    from raftctl.runbook.journal import find_run, write_durably
+    from raftctl.settings import OutputFormat
+
+    found = find_run(run)
+    found.check_intact()
+    data = found.path.read_bytes()[: found.whole_bytes]
+    if to is not None:
+        try:
+            write_durably(to, data)
+        except OSError as error:
+            raise CtlError("config", f"{to} cannot be written: {error}") from error
+    elif session.settings.output is OutputFormat.TABLE:
+        session.output.raw(data)
+        return
+    digest = hashlib.sha256(data).hexdigest()
+    told = {
+        "run": found.run_id,
+        "file": str(to) if to is not None else None,
+        "bytes": len(data),
+        "sha256": digest,
+        "head_sha256": found.head,
+        "records": list(found.records),
+    }
+    lines = [f"{found.run_id}: {len(found.records)} records in {to}, sha256 {digest}"]
+    session.output.show("run-export", told, lines, names=[found.run_id])
+
+
+def _run_id(run: str) -> str:
+    """Return the run's id; a file with its journal is taken in first."""
+    from raftctl.runbook.journal import adopt
+
+    return adopt(Path(run)) if "/" in run or run.endswith(".jsonl") else run
+
+
+def _show_next(session: Session, run_id: str) -> None:
+    """What would be done, from the journal alone."""
+    from raftctl.runbook.journal import find_run
+
+    found = find_run(run_id)
+    begun = [str(record["step"]) for record in found.records if record["event"] == "step_begun"]
+    done = [str(record["step"]) for record in found.records if record["event"] == "step_done"]
+    data = {"run": run_id, "outcome": found.outcome, "steps_begun": begun, "steps_done": done, "next": _next(found)}
+    view = [f"{run_id}: {found.outcome}; steps done: {', '.join(done) or 'none'}", "Nothing was done: --dry-run."]
+    session.output.show("plan", data, view, names=[run_id])
+
+
+def _its_session(session: Session, run_id: str) -> Session:
+    """Return a session for the run's own cluster: unless another context or endpoint is named, the one it began with."""
+    import msgspec
+
+    from raftctl.config_file import read_config
+    from raftctl.runbook.journal import find_run
+
+    context = find_run(run_id).began.get("context")
+    flags = session.flags
+    if flags.context or flags.endpoint or context not in read_config().contexts:
+        return session
+    return Session(msgspec.structs.replace(flags, context=str(context)))

@@ -14,8 +14,8 @@ from raftctl.errors import CtlError
 from raftctl.model import LogId, Replication, index_of
 from raftctl.output.progress import CatchUpBar
 from raftctl.output.text import human_seconds
-from raftctl.runbook.journal import Journal
-from raftctl.session import Session
+from raftctl.runbook.engine import Run
+from raftctl.runbook.leadership import allow_revert
 from raftctl.survey import Survey
 
 STALL_S: Final = 30.0
@@ -23,7 +23,6 @@ STALL_S: Final = 30.0
 LAG_SMALL: Final = 500
 """Entries a node may be behind and still count as caught up: under load the last ones are always on their way."""
 _LOOK_EVERY_S: Final = 0.2
-_REARM_MAX: Final = 3
 
 
 class CatchUp(msgspec.Struct, frozen=True):
@@ -51,34 +50,37 @@ class _Watch:
             self.progress = progress
             self.moved_at = time.monotonic()
 
+    def result(self, replication: Replication | None, until: LogId) -> CatchUp:
+        lag = replication.lag if replication is not None else 0
+        matching = index_of(replication.matching) if replication is not None else until.index
+        return CatchUp(round(time.monotonic() - self.begun, 3), matching, lag, self.snapshot_bytes, self.rearmed)
+
     @property
     def still_s(self) -> float:
         return time.monotonic() - self.moved_at
 
 
-def watch_catch_up(
-    session: Session, target: int, incarnation: str, until: LogId, journal: Journal, timeout_s: float, ttl_s: float
-) -> CatchUp:
+def watch_catch_up(run: Run, target: int, incarnation: str, until: LogId, timeout_s: float) -> CatchUp:
     """Return when the node is recovered, holds `until` and what came after.
 
-    Raises: CtlError: needs_attention: it failed, stands still, or the time is up.
+    A leader that came to office meanwhile fences the node, because the permission was another one's: it is given again. What
+    protects the node's old promises is the barrier, under every leader.
+    Raises: CtlError: `needs_attention`: it failed, stands still, or the time is up.
     """
     watch = _Watch()
-    color = session.output.colors_stderr
-    with CatchUpBar(quiet=session.flags.quiet, color=color) as bar:
+    again = run.poll(timeout_s + STALL_S, every_s=_LOOK_EVERY_S)
+    with CatchUpBar(quiet=run.session.flags.quiet or not run.output.for_people, color=run.output.colors_stderr) as bar:
         while True:
-            survey = session.client.cluster()
+            survey = run.client.cluster()
             replication = survey.replication(target)
             if _is_done(survey, target, until):
-                lag = replication.lag if replication is not None else 0
-                matching = index_of(replication.matching) if replication is not None else until.index
-                return CatchUp(round(time.monotonic() - watch.begun, 3), matching, lag, watch.snapshot_bytes, watch.rearmed)
+                return watch.result(replication, until)
             _check_life(survey, target, incarnation)
             if replication is not None and replication.state == "reverted" and not replication.revert_armed:
-                _let_in(session, survey, target, watch, journal, ttl_s)
+                _let_in(run, survey, target, watch)
             _show(bar, watch, survey, replication, target, until)
             _check_time(watch, survey, target, timeout_s)
-            time.sleep(_LOOK_EVERY_S)
+            again()
 
 
 def _is_done(survey: Survey, target: int, until: LogId) -> bool:
@@ -102,17 +104,14 @@ def _check_life(survey: Survey, target: int, incarnation: str) -> None:
         )
 
 
-def _let_in(session: Session, survey: Survey, target: int, watch: _Watch, journal: Journal, ttl_s: float) -> None:
-    """A leader that came to office in between fences the node; the barrier protects it under every leader, so let it in."""
+def _let_in(run: Run, survey: Survey, target: int, watch: _Watch) -> None:
+    """Only while it recovers: a node that has recovered and lost data again is somebody else's case."""
     status = survey.status(target)
-    if status is None or status.recovering is None or watch.rearmed >= _REARM_MAX:
+    if status is None or status.recovering is None:
         return
     watch.rearmed += 1
-    journal.write("note", step="catch-up", message="the leader fenced the node; allowed again", term=survey.term)
-    try:
-        session.client.allow_next_revert(target, allow=True, ttl_s=ttl_s, expect=None)
-    except CtlError as error:
-        journal.write("note", step="catch-up", message=error.message)
+    run.note(f"the leader of term {survey.term} fenced the node; the permission is given again")
+    allow_revert(run, target)
 
 
 def _show(

@@ -1,7 +1,14 @@
 """How a runbook stops, wipes and starts one node.
 
-`http` asks the node's own endpoint, which stays up while its engine is stopped. `local` stops and starts the process that
-`raftctl dev up` began on this machine, and wipes with `raft-engine wipe`.
+    http      asks the node's own endpoint, which stays up while its engine is stopped
+    local     stops and starts the process that `raftctl dev up`, or this program, began on this machine
+    command   runs the site's own commands (`command_driver.py`)
+    manual    says what to do, and waits until it sees that it was done (`manual_driver.py`)
+
+Rules:
+1. Every verb may be repeated: what is so already stays so. A wipe repeated with the same order does nothing more.
+2. A verb returns when its effect is there. A lost reply is no reason to give up, and none to believe that nothing happened.
+3. Waits go through the run's `poll`, which keeps the cluster's lock.
 Source: contract section 5 (drivers).
 """
 
@@ -9,27 +16,49 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
+
+import msgspec
 
 from raftctl.client import ClusterClient
 from raftctl.errors import CtlError
-from raftctl.model import LogId
-from raftctl.session import poll
+from raftctl.model import Life, LogId, NodeStatus
+from raftctl.sandbox import Sandbox
+
+T = TypeVar("T")
+Poll = Callable[[float], Callable[[], bool]]
+"""`poll(seconds)` returns a function that waits a moment and says whether there is time left to look again."""
 
 _LEVER_S: Final = 30.0
 """Stopping waits for running writes to be answered, starting replays a log."""
 
 
+class WipeOrder(msgspec.Struct, frozen=True, kw_only=True):
+    """`life`: the run of the engine that was stopped before the barrier `recover_until`; another one is not wiped."""
+
+    recover_until: LogId
+    life: Life | None
+    reason: str
+
+
 class Driver(Protocol):
-    """All three may be repeated: what is so already stays so."""
+    """One node's levers.
+
+    `undoes_wipes`: retired data can be brought back; `names_retired`: a wipe, also a repeated one, tells where the data is.
+    """
 
     name: str
+    undoes_wipes: bool
+    names_retired: bool
 
     def stop(self) -> None:
         """Return when the engine answers nothing any more."""
 
-    def wipe(self, recover_until: LogId, reason: str) -> str:
+    def wipe(self, order: WipeOrder) -> str:
         """Return where the old data is kept. Only after `stop`."""
+
+    def restore(self, retired: str) -> None:
+        """Bring retired data back. Only after `stop`; refused when the node has gone on since."""
 
     def start(self) -> None:
         """Return when the engine runs."""
@@ -39,30 +68,87 @@ class HttpDriver:
     """Over the node's endpoint."""
 
     name = "http"
+    undoes_wipes = True
+    names_retired = True
 
-    def __init__(self, client: ClusterClient, node: int, cluster: str) -> None:
+    def __init__(self, client: ClusterClient, node: int, cluster: str, poll: Poll) -> None:
         self._client = client
         self._node = node
         self._cluster = cluster
+        self._poll = poll
 
     def stop(self) -> None:
-        _until(lambda: self._client.stop_raft(self._node), lambda: self._client.status(self._node).stopped, "stop")
+        self._until(lambda: self._client.stop_raft(self._node), lambda status: status.stopped, "stop")
 
-    def wipe(self, recover_until: LogId, reason: str) -> str:
-        return self._client.wipe(self._node, cluster=self._cluster, recover_until=recover_until, reason=reason).retired_to
+    def wipe(self, order: WipeOrder) -> str:
+        def ask() -> str:
+            reply = self._client.wipe(
+                self._node,
+                cluster=self._cluster,
+                recover_until=order.recover_until,
+                reason=order.reason,
+                expect_life=order.life,
+            )
+            return reply.retired_to
+
+        return self._answered(ask)
+
+    def restore(self, retired: str) -> None:
+        self._answered(lambda: self._client.restore(self._node, cluster=self._cluster, retired=_name(retired)))
 
     def start(self) -> None:
-        _until(lambda: self._client.start_raft(self._node), lambda: not self._client.status(self._node).stopped, "start")
+        self._until(lambda: self._client.start_raft(self._node), lambda status: not status.stopped, "start")
+
+    def _until(self, act: Callable[[], object], seen: Callable[[NodeStatus], bool], verb: str) -> None:
+        """Act, and look until the effect is there."""
+        lost: CtlError | None = None
+        try:
+            act()
+        except CtlError as error:
+            if not error.outcome_unknown:
+                raise
+            lost = error
+        again = self._poll(_LEVER_S)
+        while not self._is(seen):
+            if not again():
+                raise lost or CtlError("not_observed", f"the engine did not {verb} within {_LEVER_S:g} s")
+
+    def _is(self, seen: Callable[[NodeStatus], bool]) -> bool:
+        try:
+            return seen(self._client.status(self._node))
+        except CtlError as error:
+            if error.code != "unreachable":
+                raise
+            return False
+
+    def _answered(self, ask: Callable[[], T]) -> T:
+        """Ask until there is an answer. Raises: CtlError: `reply_lost` also for a refusal after a request whose answer was lost."""
+        again = self._poll(_LEVER_S)
+        is_lost = False
+        while True:
+            try:
+                return ask()
+            except CtlError as error:
+                if error.outcome_unknown or error.code == "unreachable":
+                    is_lost = is_lost or error.outcome_unknown
+                    if again():
+                        continue
+                    if not is_lost:
+                        raise
+                if not is_lost:
+                    raise
+                message = f"a request to node {self._node} was sent and its answer lost; now: {error.message}"
+                raise CtlError("reply_lost", message, hint=error.hint) from error
 
 
 class LocalDriver:
     """A process of the sandbox, by its pid."""
 
     name = "local"
+    undoes_wipes = True
+    names_retired = True
 
     def __init__(self, sandbox: Path, node: int) -> None:
-        from raftctl.sandbox import Sandbox
-
         self._sandbox = Sandbox.load(sandbox)
         self._node = node
         self._sandbox.check_has(node)
@@ -70,23 +156,17 @@ class LocalDriver:
     def stop(self) -> None:
         self._sandbox.stop(self._node)
 
-    def wipe(self, recover_until: LogId, reason: str) -> str:
-        return self._sandbox.wipe(self._node, recover_until, reason)
+    def wipe(self, order: WipeOrder) -> str:
+        boot = order.life.boot_count if order.life is not None else None
+        return self._sandbox.wipe(self._node, order.recover_until, order.reason, boot)
+
+    def restore(self, retired: str) -> None:
+        self._sandbox.restore(self._node, _name(retired))
 
     def start(self) -> None:
         self._sandbox.start(self._node)
 
 
-def _until(act: Callable[[], object], seen: Callable[[], bool], verb: str) -> None:
-    """Act, and look until the effect is there; a lost reply is no reason to give up."""
-    lost: CtlError | None = None
-    try:
-        act()
-    except CtlError as error:
-        if not error.outcome_unknown:
-            raise
-        lost = error
-    again = poll(_LEVER_S)
-    while not seen():
-        if not again():
-            raise lost or CtlError("not_observed", f"the engine did not {verb} within {_LEVER_S:g} s")
+def _name(retired: str) -> str:
+    """Return the directory's own name: a node may answer with its path."""
+    return Path(retired).name

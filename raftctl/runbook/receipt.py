@@ -1,98 +1,53 @@
-"""What a finished rejoin leaves behind: who did what to which node, and the proof that it is whole."""
+"""What a finished run leaves behind: who did what, and the proof of it.
+
+It is drawn from the journal alone, so a crash before it was written loses nothing, and any copy of the journal yields it again.
+The journal's last digest stands in it: lines changed, or cut off the end, are found out.
+"""
 
 from __future__ import annotations
 
-import getpass
+import hashlib
 import json
-import socket
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
-
-from raftctl import __version__
-from raftctl.guards import Finding
-from raftctl.output.text import human_bytes, human_seconds, listed, printable
-from raftctl.runbook.journal import Journal, now_text, write_durably
-from raftctl.runbook.rejoin import Rejoin
+from raftctl.output.text import printable
+from raftctl.runbook.journal import Journal, read_run, write_durably
 from raftctl.session import Session
-from raftctl.survey import Survey
+
+if TYPE_CHECKING:
+    from raftctl.runbook.engine import Runbook
+
+_KEPT: Final = ("run", "command", "cluster", "context", "node", "operator", "reason", "overrides", "version")
 
 
-def begin_facts(session: Session, survey: Survey, node: int, driver: str, findings: Sequence[Finding]) -> dict[str, object]:
-    """Return what the journal's first record says."""
-    status = survey.status(node)
+def receipt_of(journal: Journal) -> dict[str, Any]:
+    """Return the receipt of a run that is done."""
+    file = read_run(journal.path)
+    began, ended = file.began, file.records[-1]
     return {
-        "command": "rejoin-node",
-        "cluster": survey.cluster,
-        "context": session.settings.context_name,
-        "node": node,
-        "incarnation": status.incarnation if status is not None else None,
-        "driver": driver,
-        "reason": session.flags.reason,
-        "overrides": list(session.flags.override),
-        "operator": _operator(),
-        "version": __version__,
-        "rules": [msgspec.to_builtins(item) for item in findings],
+        **{name: began.get(name) for name in _KEPT},
+        "began_at": began["at"],
+        "finished_at": ended["at"],
+        "attempts": 1 + sum(record["event"] == "run_resumed" for record in file.records),
+        **ended.get("receipt", {}),
+        "journal": {"path": str(journal.path), "records": len(file.records), "head_sha256": file.head},
     }
 
 
-def receipt(session: Session, survey: Survey, node: int, driver: str, journal: Journal, rejoin: Rejoin) -> dict[str, Any]:
-    """Return the receipt. The journal's head makes it tell if lines of the journal are changed or cut off."""
-    status = survey.status(node)
-    assert rejoin.barrier is not None
-    assert rejoin.proof is not None
-    assert rejoin.catch_up is not None
-    data: dict[str, Any] = msgspec.to_builtins(
-        {
-            "run": journal.run_id,
-            "command": "rejoin-node",
-            "cluster": survey.cluster,
-            "context": session.settings.context_name,
-            "node": node,
-            "incarnation": status.incarnation if status is not None else None,
-            "driver": driver,
-            "operator": _operator(),
-            "reason": session.flags.reason,
-            "overrides": list(session.flags.override),
-            "finished_at": now_text(),
-            "barrier": rejoin.barrier,
-            "retired_to": rejoin.retired_to,
-            "catch_up": rejoin.catch_up,
-            "proof": rejoin.proof,
-            "journal": {"path": str(journal.path), "head_sha256": journal.head},
-        }
-    )
-    return data
-
-
 def write_receipt(journal: Journal, data: dict[str, Any]) -> Path:
-    """Keep the receipt beside the journal; return where."""
+    """Keep the receipt beside the journal, unless it is there already; return where."""
     path = journal.path.with_suffix(".receipt.json")
-    write_durably(path, json.dumps(data, indent=2) + "\n")
+    if not path.exists():
+        new = path.with_suffix(".new")
+        new.unlink(missing_ok=True)
+        write_durably(new, json.dumps(data, indent=2).encode() + b"\n")
+        new.replace(path)
     return path
 
 
-def receipt_lines(data: dict[str, Any], path: Path) -> list[str]:
-    """Return the receipt for people."""
-    proof, catch_up, barrier = data["proof"], data["catch_up"], data["barrier"]
-    log_id = barrier["log_id"]
-    shipped = f", snapshot of {human_bytes(catch_up['snapshot_bytes'])}" if catch_up["snapshot_bytes"] else ""
-    return [
-        f"Node {data['node']} of cluster {printable(data['cluster'])} is back, and equal to the leader.",
-        f"  proof:     {proof['algorithm']} {proof['digest']}",
-        f"             at entry {proof['index']} on node {data['node']} and on leader {proof['leader']}",
-        f"  barrier:   T{log_id['term']}-N{log_id['node_id']}.{log_id['index']}, held by node {listed(barrier['acked_by'])}",
-        f"  catch-up:  to entry {catch_up['matching']} in {human_seconds(catch_up['seconds'])}{shipped}",
-        f"  old data:  {printable(str(data['retired_to']))} (kept on the node; remove it when you no longer want it)",
-        f"  receipt:   {path}",
-    ]
-
-
-def _operator() -> str:
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):
-        user = "unknown"
-    return f"{user}@{socket.gethostname()}"
+def show_receipt(session: Session, runbook: Runbook, data: dict[str, Any], path: Path) -> None:
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    lines = [printable(line) for line in runbook.receipt_lines(data)]
+    lines += [f"  receipt:   {path}", f"             sha256 {digest}"]
+    session.output.show("receipt", data | {"receipt": {"path": str(path), "sha256": digest}}, lines, names=[data["run"]])

@@ -3,329 +3,423 @@
 Stop the node; have the leader append a barrier that enough others hold without it; allow the node to revert; look once more
 that leader and term are the same; wipe; start; watch it catch up; prove that its state machine equals the leader's.
 The barrier comes after the stop, so that nothing the node ever acknowledged counts above it.
+
+Going back: before the wipe the permission is taken back and the node started. After it, and until the node holds entries
+beyond the barrier, it is stopped, gets its retired data back, and is started. What it acknowledged in between is at or below
+the barrier, which enough others hold; the leader is told to count none of it. Later, only the way forward is left.
+Going on after a crash: the wipe is ordered in the journal before it is asked for, and asking twice for the same order wipes
+once. The order names the run of the engine that was stopped before the barrier, so a request that arrives late wipes nothing.
 Source: design of rejoin (way A, preflight table, what was model-checked).
 """
 
 from __future__ import annotations
 
-import time
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import msgspec
 
+from raftctl.confirm import Tier
 from raftctl.errors import CtlError
-from raftctl.guards import Verdict, refusal, rejoin_rules, with_overrides
-from raftctl.model import BarrierReply, Expect, NodeStatus
-from raftctl.output.text import human_seconds, listed
-from raftctl.runbook.catch_up import CatchUp, watch_catch_up
-from raftctl.runbook.drivers import Driver
-from raftctl.runbook.engine import Facts, Step
-from raftctl.runbook.journal import Journal
+from raftctl.guards import Verdict, refusal, rejoin_rules, tolerance_left, with_overrides
+from raftctl.model import BarrierReply, Expect, Life, LogId, NodeStatus, index_of
+from raftctl.output.text import human_bytes, human_seconds, listed
+from raftctl.runbook.catch_up import watch_catch_up
+from raftctl.runbook.choose_driver import driver_of, undoes_wipes
+from raftctl.runbook.command_driver import look
+from raftctl.runbook.drivers import Driver, WipeOrder
+from raftctl.runbook.engine import Facts, Plan, Run, Runbook, Step, no_way_back
+from raftctl.runbook.leadership import (
+    ARM_TTL_S,
+    allow_revert,
+    barrier_without,
+    disarm,
+    hand_over,
+    leader_without,
+    until_settled,
+)
+from raftctl.runbook.proof import prove_equal
 from raftctl.session import Session, poll
 from raftctl.survey import Survey
 
-ARM_TTL_S: Final = 600.0
-"""The permission dies by itself if this program does: as long as the contract's example."""
-BARRIER_WAIT_S: Final = 10.0
-DIGEST_WAIT_S: Final = 60.0
-"""A digest is computed beside the writes; a large store takes its time."""
-MARKS_MAX: Final = 5
-"""A mark can be lost when a snapshot jumps over it; that happens at most once or twice in a row."""
-_UNSETTLED: Final = frozenset(
-    {"not_leader", "no_leader", "no_quorum", "leadership_lost", "precondition_failed", "transfer_in_progress"}
-)
-"""The leader moved meanwhile: look again, then repeat the step."""
+SETTLE_S: Final = 3.0
+"""Right after a transfer some voter may not have heard of the new leader yet."""
+FOLLOW_S: Final = 30.0
+"""For a node that was started again to be replicated to."""
 
 
-class Proof(msgspec.Struct, frozen=True):
-    """Two state machines, one digest, at one applied index."""
+class RejoinParams(msgspec.Struct, frozen=True, kw_only=True):
+    """`blank`: way B; `timeout_s`: for the catch-up, and for a person to do what a manual driver asks."""
 
-    index: int
-    digest: str
-    algorithm: str
-    leader: int
+    node: int
+    driver: str
+    timeout_s: float
+    blank: bool = False
 
 
-class Rejoin:
-    """One run of the runbook for one node; collects what the receipt says."""
+class Rejoin(Runbook):
+    """Way A for one node."""
 
-    def __init__(
-        self, session: Session, survey: Survey, target: int, driver: Driver, journal: Journal, timeout_s: float
-    ) -> None:
-        status = survey.status(target)
-        assert status is not None
-        self._session = session
-        self._client = session.client
-        self._target = target
-        self._driver = driver
-        self._journal = journal
-        self._timeout_s = timeout_s
-        self._planned: NodeStatus = status
-        self._leader: NodeStatus = status
-        self._armed_on: int | None = None
-        self.barrier: BarrierReply | None = None
-        self.retired_to: str | None = None
-        self.catch_up: CatchUp | None = None
-        self.proof: Proof | None = None
+    name = "rejoin-node"
 
-    def steps(self, *, transfers: bool) -> list[Step]:
-        """Return the steps. `transfers`: the target leads, so leadership goes elsewhere first."""
+    def __init__(self, params: RejoinParams) -> None:
+        self.params: RejoinParams = params
+        self._target = params.node
+
+    # -- the plan ----------------------------------------------------------------------------------------------------------
+
+    def plan(self, session: Session, survey: Survey, lock_holder: str | None) -> Plan:
         node = self._target
-        transfer = [Step(name="transfer", title=f"Hand leadership from node {node} to another voter", do=self._transfer)]
+        findings = rejoin_rules(survey, node, lock_holder)
+        transfers = any(item.verdict is Verdict.STEP for item in findings)
+        left = tolerance_left(survey, node)
+        tolerance = f"{left} more may fail" if left > 0 else "no other voter may fail"
+        tolerance = "writes stop until it is back" if left < 0 else tolerance
+        first = [f"hand leadership from node {node} to another voter"] if transfers else []
+        undone = "from here on the only way is forward"
+        if undoes_wipes(session, node, self.params.driver):
+            undone = "as soon as the node holds entries beyond the barrier, the only way is forward"
+        status = survey.status(node)
+        return Plan(
+            cluster=survey.cluster,
+            what=f"rejoin node {node} of cluster {survey.cluster}",
+            findings=findings,
+            tier=Tier.SEVERE,
+            node=node,
+            steps=[
+                *first,
+                f"stop the engine of node {node} ({self.params.driver}); meanwhile {tolerance}",
+                f"have the leader append a barrier that enough voters other than node {node} hold, and allow the node to revert once",
+                f"retire log, snapshots and state machine of node {node}; keep its vote and incarnation",
+                f"{undone}; before that, a failure or Ctrl-C undoes everything",
+                "start it, watch it catch up, and prove it: equal digests of both state machines at one entry",
+            ],
+            facts={
+                "cluster": survey.cluster,
+                "driver": self.params.driver,
+                "incarnation": status.incarnation if status is not None else "",
+                "reason": session.flags.reason or "",
+                "transfers": transfers,
+            },
+        )
+
+    def steps(self, run: Run) -> Sequence[Step]:
+        node = self._target
+        first = Step(
+            name="transfer",
+            title=f"Hand leadership from node {node} to another voter",
+            do=lambda run: hand_over(run, node),
+        )
         return [
-            *(transfer if transfers else []),
+            *([first] if run.facts["transfers"] else []),
             Step(name="preflight", title="Hold every rule against the cluster once more", do=self._preflight),
             Step(
                 name="stop",
-                title=f"Stop the engine of node {node} ({self._driver.name})",
+                title=f"Stop the engine of node {node} ({self.params.driver})",
                 do=self._stop,
-                undo=self._driver.start,
+                undo=self._start_again,
             ),
             Step(
                 name="protect",
                 title=f"Barrier without node {node}, then allow it to revert",
                 do=self._protect,
-                undo=self._disarm,
+                undo=self._take_back_permission,
             ),
-            Step(
-                name="wipe",
-                title=f"Wipe node {node}, keeping its vote",
-                do=self._wipe,
-                final=True,
-                forward=self._driver.start,
-            ),
-            Step(name="start", title=f"Start node {node}", do=self._start),
+            Step(name="wipe", title=f"Wipe node {node}, keeping its vote", do=self._wipe, undo=self._restore),
+            Step(name="start", title=f"Start node {node}", do=self._start, undo=self._stop_again),
             Step(name="catch-up", title=f"Watch node {node} catch up", do=self._catch_up),
-            Step(name="prove", title="Compare the state machines", do=self._prove),
+            Step(
+                name="prove",
+                title="Compare the state machines",
+                do=lambda run: prove_equal(run, node),
+            ),
             Step(name="disarm", title="Take back the permission if it was not used", do=self._disarm_if_unused),
         ]
 
-    def attention(self) -> str:
-        """What an operator does when the run cannot go on."""
+    def attention(self, run: Run) -> str:
         return (
-            f"node {self._target} recovers by itself while it runs: raftctl health --wait; if its engine stands still, start it; "
-            f"to begin again: raftctl rejoin-node {self._target} --override no-lock; journal: raftctl runs show {self._journal.run_id}"
+            f"node {self._target} recovers by itself while it runs; go on with raftctl runs resume {run.run_id}, "
+            f"or take it back with raftctl runs abort {run.run_id}; what was done: raftctl runs show {run.run_id}"
         )
+
+    def _driver(self, run: Run) -> Driver:
+        return driver_of(run, self._target, self.params.driver, str(run.facts["cluster"]), self.params.timeout_s)
 
     # -- before the wipe -----------------------------------------------------------------------------------------------
 
-    def _transfer(self) -> Facts:
-        survey = self._session.survey()
-        leader = survey.leader
-        if leader is None or leader.node_id != self._target:
-            return {"summary": "the node does not lead any more"}
-        heirs = [
-            (node_id, target)
-            for node_id, target in (leader.replication or {}).items()
-            if node_id in survey.membership.voters and target.state == "replicate"
-        ]
-        if not heirs:
-            raise CtlError("target_unreachable", "no other voter can take over leadership")
-        heir = min(heirs, key=lambda item: item[1].lag)[0]
-        expect = Expect(term=leader.term, leader=leader.node_id)
-        try:
-            self._client.transfer_leader(heir, expect=expect, wait_s=BARRIER_WAIT_S)
-        except CtlError as error:
-            if not error.outcome_unknown:
-                raise
-        again = poll(BARRIER_WAIT_S)
-        while True:
-            now = self._client.cluster().leader
-            if now is not None and now.node_id != self._target:
-                return {"leader": now.node_id, "term": now.term, "summary": f"node {now.node_id} leads term {now.term}"}
-            if not again():
-                raise CtlError("not_observed", f"node {self._target} still leads; nothing else was done")
-
-    def _preflight(self) -> Facts:
+    def _preflight(self, run: Run) -> Facts:
         """The world may have moved since the plan was read."""
-        survey = self._settled_survey()
-        findings = with_overrides(rejoin_rules(survey, self._target, None), self._session.flags.override)
-        error = refusal(findings, f"rejoin-node {self._target}")
+        again = poll(SETTLE_S)
+        while True:
+            survey = run.session.survey()
+            findings = with_overrides(rejoin_rules(survey, self._target, None), run.overrides)
+            error = refusal(findings, f"rejoin-node {self._target}")
+            if error is None or not again():
+                break
         if error is not None:
             raise error
         if any(item.verdict is Verdict.STEP for item in findings):
             raise CtlError("refused", f"node {self._target} leads again; run the command once more", rule_ids=["not-leader"])
-        self._check_identity(survey)
-        self._leader = self._leader_of(survey)
-        measured = {item.rule: f"{item.verdict}: {item.measured}" for item in findings}
-        return {"rules": measured, "leader": self._leader.node_id, "term": self._leader.term, "summary": "all rules hold"}
+        self._check_identity(run, survey.status(self._target))
+        self._driver(run)  # what the context lacks for it is found now
+        return {"summary": "all rules hold"}
 
-    def _settled_survey(self) -> Survey:
-        """Right after a transfer some voter may not have heard of the new leader yet; give it a moment."""
-        again = poll(3.0)
-        while True:
-            survey = self._session.survey()
-            findings = with_overrides(rejoin_rules(survey, self._target, None), self._session.flags.override)
-            if refusal(findings, "") is None or not again():
-                return survey
-
-    def _check_identity(self, survey: Survey) -> None:
-        status = survey.status(self._target)
+    def _check_identity(self, run: Run, status: NodeStatus | None) -> None:
+        planned = str(run.facts["incarnation"])
         life = status.incarnation if status is not None else "nobody"
-        if life != self._planned.incarnation:
-            message = (
-                f"node {self._target} is now incarnation {life[:8]}, the plan was made for {self._planned.incarnation[:8]}"
-            )
+        if life != planned:
+            message = f"node {self._target} is now incarnation {life[:8]}, the plan was made for {planned[:8]}"
             raise CtlError("refused", message, rule_ids=["identity"], hint="make a new plan: run the command again")
 
-    def _stop(self) -> Facts:
-        self._driver.stop()
+    def _stop(self, run: Run) -> Facts:
+        """The run of the engine that ends here is what the wipe is bound to."""
+        status = look(run.client, self._target)
+        if status is not None:
+            self._check_identity(run, status)
+            run.record(life=status.life)
+        self._driver(run).stop()
         return {"summary": f"node {self._target} answers nothing from here on"}
 
-    def _protect(self) -> Facts:
-        """Barrier and permission by one leader in one term; again from the start when that leader is gone."""
-        again = poll(self._session.settings.timeout_s(), every_s=0.2)
+    def _start_again(self, run: Run) -> None:
+        self._driver(run).start()
+        if run.facts.get("ran_wiped"):
+            self._until_followed(run)
+            disarm(run, self._target)
+
+    def _until_followed(self, run: Run) -> None:
+        """Its present log was lost and its old one is back: the leader must have met it before the permission ends."""
+        again = run.poll(FOLLOW_S)
         while True:
-            try:
-                return self._protect_once()
-            except CtlError as error:
-                if error.code not in _UNSETTLED and not error.outcome_unknown:
-                    raise
-                self._journal.write("note", step="protect", message=error.message)
-                if not again():
-                    raise
+            replication = run.client.cluster().replication(self._target)
+            if replication is not None and replication.state == "replicate" and index_of(replication.matching) > 0:
+                return
+            if not again():
+                raise CtlError(
+                    "not_observed", f"node {self._target} has its data back and runs, but no leader follows it up"
+                )
 
-    def _protect_once(self) -> Facts:
-        survey = self._client.cluster()
-        leader = self._leader_of(survey)
-        expect = Expect(term=leader.term, leader=leader.node_id)
-        barrier = self._client.barrier([self._target], digest=False, expect=expect, wait_s=BARRIER_WAIT_S)
-        self._check_barrier(survey, leader, barrier)
-        self._journal.write("note", step="protect", barrier=barrier.log_id, acked_by=barrier.acked_by)
-        self._armed_on = leader.node_id
-        self._client.allow_next_revert(self._target, allow=True, ttl_s=ARM_TTL_S, expect=expect)
-        self.barrier = barrier
-        self._leader = leader
-        return {
-            "leader": leader.node_id,
-            "term": leader.term,
-            "barrier": barrier.log_id,
-            "acked_by": list(barrier.acked_by),
-            "summary": f"barrier {barrier.log_id} on node {listed(barrier.acked_by)}; node {self._target} may revert once",
-        }
+    def _protect(self, run: Run) -> Facts:
+        """Barrier and permission by one leader in one term; again from the start when that leader is gone."""
 
-    def _check_barrier(self, survey: Survey, leader: NodeStatus, barrier: BarrierReply) -> None:
-        """Our own arithmetic on the leader's word: n - q + 1 voters other than the target, in the leader's own term."""
-        voters = survey.membership.voters
-        holders = {node_id for node_id in barrier.acked_by if node_id in voters and node_id != self._target}
-        needed = len(voters) - (len(voters) // 2 + 1) + 1
-        if len(holders) < needed or barrier.log_id.term != leader.term:
-            message = f"barrier {barrier.log_id} is held by node {listed(sorted(holders))}; {needed} voters are needed in term {leader.term}"
-            raise CtlError("quorum_impossible", message, rule_ids=["holders-without-target"])
+        def attempt() -> Facts:
+            survey = run.client.cluster()
+            leader = leader_without(survey, self._target)
+            barrier = barrier_without(run, survey, leader, self._target)
+            expect = Expect(term=leader.term, leader=leader.node_id)
+            run.client.allow_next_revert(self._target, allow=True, ttl_s=ARM_TTL_S, expect=expect)
+            told = f"barrier {barrier.log_id} on node {listed(barrier.acked_by)}; node {self._target} may revert once"
+            return {
+                "leader": leader.node_id,
+                "term": leader.term,
+                "barrier": msgspec.to_builtins(barrier),
+                "summary": told,
+            }
 
-    def _leader_of(self, survey: Survey) -> NodeStatus:
-        leader = survey.leader
-        if leader is None:
-            raise CtlError("no_leader", "no node leads at the moment")
-        if leader.node_id == self._target:
-            raise CtlError("is_leader", f"node {self._target} leads; it cannot be rebuilt now", rule_ids=["not-leader"])
-        return leader
+        return until_settled(run, attempt)
 
-    def _disarm(self) -> None:
-        """The permission lives in one leader's memory: if that one leads no more, it is gone by itself."""
-        if self._armed_on is None:
-            return
-        survey = self._client.cluster()
-        leader = survey.leader
-        replication = survey.replication(self._target)
-        if leader is not None and replication is not None and replication.revert_armed:
-            self._client.allow_next_revert(self._target, allow=False, ttl_s=0.0, expect=None)
+    def _take_back_permission(self, run: Run) -> None:
+        if run.facts.get("ran_wiped"):
+            allow_revert(run, self._target)  # what it acknowledged since is gone from it: none of that counts
+        else:
+            disarm(run, self._target)
 
-    # -- the wipe and after --------------------------------------------------------------------------------------------
+    # -- the wipe ----------------------------------------------------------------------------------------------------------
 
-    def _wipe(self) -> Facts:
+    def _wipe(self, run: Run) -> Facts:
+        """Order it once; an order that is in the journal is repeated as it is."""
+        order = run.fact("wipe_order", WipeOrder)
+        is_first = order is None
+        if order is None:
+            self._protect_until_now(run)
+            order = WipeOrder(
+                recover_until=self._barrier(run),
+                life=run.fact("life", Life),
+                reason=str(run.facts["reason"]) or f"raftctl rejoin-node, run {run.run_id}",
+            )
+            run.record(wipe_order=order)
+        try:
+            retired = self._driver(run).wipe(order)
+        except CtlError as error:
+            if is_first and not error.outcome_unknown and error.code != "command_failed":
+                run.record(wipe_order=None)  # refused: there was none
+                raise
+            retired = self._wiped_since(run, order, error)
+        return {"retired_to": retired, "summary": f"old data kept in {retired}" if retired else "its reply was lost"}
+
+    def _wiped_since(self, run: Run, order: WipeOrder, error: CtlError) -> str:
+        """An order went out, its answer did not come, and now it is refused: return if the node went on, whatever it did."""
+        status = look(run.client, self._target)
+        if status is None or status.stopped or error.outcome_unknown or status.life == order.life:
+            raise error
+        ran = (
+            "it recovers from that wipe" if _recovers(status, order) else "it was wiped and has recovered, or was not wiped"
+        )
+        run.note(f"node {self._target} was started since: {ran}; the run goes on to the proof")
+        return str(run.facts.get("retired_to") or "")
+
+    def _barrier(self, run: Run) -> LogId:
+        barrier = run.fact("barrier", BarrierReply)
+        assert barrier is not None, "the wipe comes after the barrier"
+        return barrier.log_id
+
+    def _protect_until_now(self, run: Run) -> None:
         """Look once more; when the leader moved, the new one makes its own barrier."""
-        again = poll(self._session.settings.timeout_s(), every_s=0.2)
-        while not self._still_protected():
-            self._journal.write("note", step="wipe", message="the leader moved; barrier and permission are made again")
+        again = run.poll(run.session.settings.timeout_s(), every_s=0.2)
+        while not self._is_protected(run):
+            run.note("the leader moved; barrier and permission are made again")
             if not again():
                 raise CtlError("refused", "the leader keeps changing; nothing was wiped", rule_ids=["one-leader"])
-            self._protect()
-        assert self.barrier is not None
-        reason = self._session.flags.reason or f"raftctl rejoin-node, run {self._journal.run_id}"
-        self.retired_to = self._driver.wipe(self.barrier.log_id, reason)
-        return {
-            "retired_to": self.retired_to,
-            "recover_until": self.barrier.log_id,
-            "summary": f"old data kept in {self.retired_to}",
-        }
+            facts = self._protect(run)
+            facts.pop("summary")
+            run.record(**facts)
 
-    def _still_protected(self) -> bool:
-        survey = self._client.cluster()
+    def _is_protected(self, run: Run) -> bool:
+        survey = run.client.cluster()
         leader = survey.leader
-        if leader is None or (leader.node_id, leader.term) != (self._leader.node_id, self._leader.term):
+        if leader is None or (leader.node_id, leader.term) != (run.facts["leader"], run.facts["term"]):
             return False
         status = survey.status(self._target)
         if status is not None:
-            self._check_identity(survey)
+            self._check_identity(run, status)
             if not status.stopped:
                 raise CtlError("refused", f"node {self._target} runs again although it was stopped; nothing was wiped")
         replication = survey.replication(self._target)
         return replication is not None and replication.revert_armed
 
-    def _start(self) -> Facts:
-        self._driver.start()
-        assert self.barrier is not None
+    def _restore(self, run: Run) -> None:
+        """Bring the retired data back, if there was a wipe."""
+        order = run.fact("wipe_order", WipeOrder)
+        if order is None:
+            return
+        driver = self._driver(run)
+        driver.stop()  # and whatever was asked of the node before is over
+        retired = str(run.facts.get("retired_to") or "") or self._find_retired(run, driver, order)
+        if retired:
+            self._give_back(run, driver, order, retired)
+
+    def _find_retired(self, run: Run, driver: Driver, order: WipeOrder) -> str:
+        """Return where the data is when the wipe's answer was lost; empty: nothing was wiped.
+
+        Raises: CtlError: point_of_no_return, it was wiped and nobody knows where the data is.
+        """
+        status = look(run.client, self._target)
+        if status is not None and status.life != order.life:
+            raise no_way_back(f"node {self._target} ran since the wipe was ordered, and its answer was lost")
+        if status is not None and not _recovers(status, order):
+            return ""
+        # It was wiped, or its process is down and nobody can say. The same order again wipes once, and tells the name.
+        retired = ""
+        if driver.names_retired:
+            try:
+                retired = driver.wipe(order)
+            except CtlError as error:
+                if error.code != "command_failed":
+                    raise
+                run.note(error.message)
+        if retired:
+            run.record(retired_to=retired)
+            return retired
+        driver.start()
+        if _recovers(run.client.status(self._target), order):
+            raise no_way_back(f"node {self._target} was wiped, and the answer that named its old data was lost")
+        return ""
+
+    def _give_back(self, run: Run, driver: Driver, order: WipeOrder, retired: str) -> None:
+        if not driver.undoes_wipes:
+            raise no_way_back(f"the context names no command that gives node {self._target} its data back")
+        was_asked = run.facts.get("restore_asked") == retired
+        run.record(restore_asked=retired)
+        try:
+            driver.restore(retired)
+        except CtlError as error:
+            if error.outcome_unknown or error.code == "unreachable":
+                raise
+            driver.start()
+            # Refused: it has gone on too far; or an earlier request did it, and its answer was lost. The node knows.
+            if not was_asked or _recovers(run.client.status(self._target), order):
+                raise no_way_back(f"node {self._target} does not take its old data back: {error.message}") from error
+
+    # -- after it ----------------------------------------------------------------------------------------------------------
+
+    def _start(self, run: Run) -> Facts:
+        run.record(ran_wiped=True)
+        self._driver(run).start()
         return {
-            "summary": f"it recovers until its log holds {self.barrier.log_id}; till then it neither campaigns nor serves reads"
+            "summary": f"it recovers until its log holds {self._barrier(run)}; till then it neither campaigns nor serves reads"
         }
 
-    def _catch_up(self) -> Facts:
-        assert self.barrier is not None
-        self.catch_up = watch_catch_up(
-            self._session,
-            self._target,
-            self._planned.incarnation,
-            self.barrier.log_id,
-            self._journal,
-            self._timeout_s,
-            ARM_TTL_S,
+    def _stop_again(self, run: Run) -> None:
+        self._driver(run).stop()
+
+    def _catch_up(self, run: Run) -> Facts:
+        caught_up = watch_catch_up(
+            run, self._target, str(run.facts["incarnation"]), self._barrier(run), self.params.timeout_s
         )
-        took = human_seconds(self.catch_up.seconds)
-        return {**msgspec.to_builtins(self.catch_up), "summary": f"caught up to entry {self.catch_up.matching} in {took}"}
+        told = f"caught up to entry {caught_up.matching} in {human_seconds(caught_up.seconds)}"
+        return {"catch_up": msgspec.to_builtins(caught_up), "summary": told}
 
-    def _prove(self) -> Facts:
-        """Mark an entry, and compare what both state machines were right after it."""
-        for attempt in range(1, MARKS_MAX + 1):
-            proof = self._compare(attempt)
-            if proof is not None:
-                self.proof = proof
-                summary = f"equal at entry {proof.index}: {proof.algorithm} {proof.digest[:16]}…"
-                return {**msgspec.to_builtins(proof), "marks": attempt, "summary": summary}
-        message = f"no digest of node {self._target} could be had at any of {MARKS_MAX} marks; the node has caught up but nothing is proved"
-        raise CtlError("needs_attention", message, hint=self.attention())
-
-    def _compare(self, attempt: int) -> Proof | None:
-        """Return the proof, None if this mark is no use.
-
-        Raises: CtlError: digest_mismatch.
-        """
-        try:
-            mark = self._client.barrier([], digest=True, expect=None, wait_s=BARRIER_WAIT_S)
-            leader = self._leader_of(self._client.cluster())
-            ours = self._client.digest(leader.node_id, mark.log_id.index, wait_s=DIGEST_WAIT_S)
-            theirs = self._client.digest(self._target, mark.log_id.index, wait_s=DIGEST_WAIT_S)
-        except CtlError as error:
-            if error.code not in _UNSETTLED | {"digest_not_available"} and not error.outcome_unknown:
-                raise
-            self._journal.write("note", step="prove", attempt=attempt, message=error.message)
-            time.sleep(0.2)
-            return None
-        if ours.digest != theirs.digest:
-            message = (
-                f"at entry {mark.log_id.index} the state machine of node {self._target} is {theirs.digest[:16]}…, "
-                f"that of node {leader.node_id} is {ours.digest[:16]}…"
-            )
-            hint = f"keep clients away from node {self._target}: raftctl status; its old data is in {self.retired_to}"
-            raise CtlError("digest_mismatch", message, hint=hint, measured={"leader": ours.digest, "target": theirs.digest})
-        return Proof(mark.log_id.index, ours.digest, ours.algorithm, leader.node_id)
-
-    def _disarm_if_unused(self) -> Facts:
-        survey = self._client.cluster()
-        replication = survey.replication(self._target)
-        unused = replication is not None and replication.revert_armed
-        self._disarm()
+    def _disarm_if_unused(self, run: Run) -> Facts:
+        unused = disarm(run, self._target)
         return {
-            "unused": unused,
+            "permission_unused": unused,
             "summary": "it was not used; taken back" if unused else "it was used or has ended; nothing to take back",
         }
+
+    def why_no_undo(self, run: Run) -> str | None:
+        """After the wipe: until the node holds entries beyond the barrier."""
+        order = run.fact("wipe_order", WipeOrder)
+        status = look(run.client, self._target) if order is not None else None
+        if order is None or status is None:
+            return None  # nothing was ordered, or its files know better than a silent endpoint
+        if status.incarnation != run.facts["incarnation"]:
+            return f"node {self._target} lives another life: its vote is gone"
+        if status.life == order.life:
+            return None  # its engine has not run since
+        if status.recovering is None and run.facts.get("retired_to"):
+            return f"node {self._target} has recovered: its log holds the barrier {order.recover_until}, and what came after"
+        if _place(status.last_log) > _place(order.recover_until):
+            return f"node {self._target} holds entries beyond the barrier {order.recover_until}, and has acknowledged them"
+        return None
+
+    def secure(self, run: Run) -> None:
+        if run.fact("wipe_order", WipeOrder) is not None:
+            self._driver(run).start()
+
+    # -- the receipt -------------------------------------------------------------------------------------------------------
+
+    def receipt(self, run: Run) -> Facts:
+        kept = ("incarnation", "driver", "barrier", "retired_to", "catch_up", "proof")
+        return {name: run.facts.get(name) for name in kept}
+
+    def receipt_lines(self, data: Mapping[str, Any]) -> list[str]:
+        return [*proof_lines(data), *_barrier_lines(data)]
+
+
+def _place(log_id: LogId | None) -> tuple[int, int]:
+    """How far a log goes that ends with this entry, as elections compare it (paper 5.4.1)."""
+    return (0, 0) if log_id is None else (log_id.term, log_id.index)
+
+
+def _recovers(status: NodeStatus, order: WipeOrder) -> bool:
+    return status.recovering is not None and status.recovering.until == order.recover_until
+
+
+def proof_lines(data: Mapping[str, Any]) -> list[str]:
+    """Return what both ways back prove, for people."""
+    proof, catch_up = data["proof"], data["catch_up"]
+    shipped = f", snapshot of {human_bytes(catch_up['snapshot_bytes'])}" if catch_up["snapshot_bytes"] else ""
+    return [
+        f"Node {data['node']} of cluster {data['cluster']} is back, and equal to the leader.",
+        f"  proof:     {proof['algorithm']} {proof['digest']}",
+        f"             at entry {proof['index']} on node {data['node']} and on leader {proof['leader']}",
+        f"  catch-up:  to entry {catch_up['matching']} in {human_seconds(catch_up['seconds'])}{shipped}",
+    ]
+
+
+def _barrier_lines(data: Mapping[str, Any]) -> list[str]:
+    barrier = msgspec.convert(data["barrier"], BarrierReply)
+    where = data["retired_to"] or "its data directory, under a name whose answer was lost"
+    return [
+        f"  barrier:   {barrier.log_id}, held by node {listed(barrier.acked_by)}",
+        f"  old data:  {where} (kept on the node; remove it when you no longer want it)",
+    ]

@@ -337,12 +337,14 @@ raft = "{node.raft_address}"
         }
         return {**kept, **own, **more}
 
-    def raftctl(self, *arguments: str, code: int | None = 0, stdin: str | None = None) -> Ran:
-        """Run raftctl as a script does (no terminal); the exit code must be `code` (None: any)."""
+    def raftctl(
+        self, *arguments: str, code: int | None = 0, stdin: str | None = None, more: dict[str, str] | None = None
+    ) -> Ran:
+        """Run raftctl as a script does (no terminal), with `more` in its environment; it must exit with `code` (None: any)."""
         done = subprocess.run(
             [sys.executable, "-m", "raftctl", *arguments],
             cwd=self.directory,
-            env=self.environment(),
+            env=self.environment(**more or {}),
             input=stdin or "",
             capture_output=True,
             text=True,

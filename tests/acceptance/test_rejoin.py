@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import socket
 from pathlib import Path
@@ -220,23 +221,130 @@ def test_ctrl_c_before_the_wipe_undoes_everything(gated):
     assert_whole(cluster, node)
 
 
-def test_a_raftctl_that_was_killed_leaves_a_run_that_another_one_finishes(gated):
+def the_run(cluster: Cluster) -> Json:
+    (run,) = cluster.raftctl("runs", "list", "-o", "json").data["items"]
+    return run
+
+
+STEPS = ["stop-raft", "barrier", "allow-next-revert", "wipe", "start-raft"]
+"""Requests of a rejoin, in order; the barrier, the permission and the proof go to the leader."""
+
+
+def kill_at(gated: tuple[Cluster, dict[int, Gate]], node: Node, request: str) -> None:
+    """Begin a rejoin and kill raftctl while one of its requests is on its way; it never arrives."""
     cluster, gates = gated
-    fill(cluster, 30)
-    node = cluster.followers()[0]
-    before = files(node)
-    gates[node.node_id].hold_at = b"POST /v1/node/wipe"
+    at = gates[cluster.leader().node_id if request in {"barrier", "allow-next-revert"} else node.node_id]
+    at.hold_at = b"/" + request.encode()
     running = cluster.start_raftctl("rejoin-node", str(node.node_id), *SURE, "--request-timeout", "120s")
-    assert gates[node.node_id].reached.wait(90)
-    assert cluster.leader(among=[each.node_id for each in cluster if each is not node])
+    assert at.reached.wait(90)
     running.kill()
     running.communicate(timeout=60)
-    # A raftctl that died leaves the node stopped and the permission with a time limit; another run finishes the work.
-    assert node.status()["state"] == "shutdown"
-    assert files(node) == before
-    gates[node.node_id].drop()
-    rejoin(cluster, node, "--override", "no-lock")
+    at.drop()
+
+
+@pytest.mark.parametrize("request_", STEPS)
+def test_a_run_whose_raftctl_was_killed_is_resumed(gated, request_: str):
+    cluster, _ = gated
+    fill(cluster, 30)
+    node = cluster.followers()[0]
+    with Load(cluster, "load/") as load:
+        load.more(20)
+        kill_at(gated, node, request_)
+        run = the_run(cluster)
+        assert (run["outcome"], run["resumable"]) == ("unfinished", True)
+        receipt = cluster.raftctl("runs", "resume", run["run"], "-o", "json").data
+        load.more(20)
+    assert receipt["attempts"] == 2
+    assert the_run(cluster)["outcome"] == "done"
+    assert len(list(node.data.glob("retired-*"))) == 1
+    cluster.settled()
+    assert [missing(load, each) for each in cluster] == [[], [], []]
     assert_whole(cluster, node)
+
+
+@pytest.mark.parametrize("request_", STEPS)
+def test_a_run_whose_raftctl_was_killed_is_undone(gated, request_: str):
+    cluster, _ = gated
+    fill(cluster, 30)
+    node = cluster.followers()[0]
+    with Load(cluster, "load/") as load:
+        load.more(20)
+        kill_at(gated, node, request_)
+        run = the_run(cluster)
+        cluster.raftctl("runs", "abort", run["run"])
+        load.more(20)
+    assert the_run(cluster)["outcome"] == "undone"
+    cluster.settled()
+    assert [missing(load, each) for each in cluster] == [[], [], []]
+    assert_whole(cluster, node)
+
+
+def test_a_journal_copied_to_another_machine_is_resumed_there(gated):
+    cluster, _ = gated
+    fill(cluster, 30)
+    node = cluster.followers()[0]
+    kill_at(gated, node, "wipe")
+    run = the_run(cluster)["run"]
+    copy = cluster.directory / "copied.jsonl"
+    cluster.raftctl("runs", "export", run, "--to", str(copy))
+    elsewhere = {"RAFTCTL_STATE": str(cluster.directory / "elsewhere")}
+    cluster.raftctl("runs", "resume", str(copy), more=elsewhere)
+    assert [each["outcome"] for each in cluster.raftctl("runs", "list", "-o", "json", more=elsewhere).data["items"]] == [
+        "done"
+    ]
+    assert_whole(cluster, node)
+
+
+def test_two_operators_cannot_rejoin_at_once(gated):
+    cluster, gates = gated
+    fill(cluster, 30)
+    node, other = cluster.followers()
+    gate = gates[node.node_id]
+    gate.hold_at = b"/stop-raft"
+    running = cluster.start_raftctl("rejoin-node", str(node.node_id), *SURE, "--request-timeout", "120s")
+    assert gate.reached.wait(90)
+    elsewhere = {"RAFTCTL_STATE": str(cluster.directory / "elsewhere")}
+    refused = cluster.raftctl("rejoin-node", str(other.node_id), *SURE, "-o", "json", code=5, more=elsewhere).error
+    assert refused["rule_ids"] == ["no-lock"]
+    assert the_run(cluster)["run"] in refused["measured"]["no-lock"]["measured"]
+    assert "expires" in refused["message"] or "ends at" in refused["message"]
+    gate.hold_at = b""
+    running.send_signal(signal.SIGINT)
+    running.communicate(timeout=120)
+    assert running.returncode == 130
+    cluster.raftctl("rejoin-node", str(other.node_id), *SURE, more=elsewhere)
+    assert_whole(cluster, other)
+
+
+# -- a lost directory --------------------------------------------------------------------------------------------------
+
+
+def test_a_node_that_lost_its_directory_comes_back_as_a_new_life(cluster: Cluster):
+    fill(cluster)
+    node = cluster.followers()[0]
+    old_life = node.status()["incarnation"]
+    with Load(cluster, "load/") as load:
+        load.more(20)
+        node.kill()
+        shutil.rmtree(node.data)
+        node.start()
+        cluster.leader(among=[each.node_id for each in cluster if each is not node])
+        refused = rejoin(cluster, node, code=5).error
+        assert "--blank" in refused["hint"]
+        receipt = rejoin(cluster, node, "--blank").data
+        load.more(20)
+    assert receipt["old_lives"] == [old_life]
+    assert receipt["incarnation"] == node.status()["incarnation"] != old_life
+    assert cluster.leader().status()["membership"]["configs"] == [[1, 2, 3]]
+    cluster.settled()
+    assert [missing(load, each) for each in cluster] == [[], [], []]
+    assert_whole(cluster, node)
+
+
+def test_a_node_with_its_data_is_not_let_in_as_a_new_life(cluster: Cluster):
+    node = cluster.followers()[0]
+    error = rejoin(cluster, node, "--blank", code=5).error
+    assert error["rule_ids"] == ["blank-target"]
 
 
 # -- the sandbox's driver ----------------------------------------------------------------------------------------------

@@ -186,6 +186,8 @@ class FakeCluster:
                 return answer if isinstance(answer, httpx.Response) else answer(request)
         if path == "/v1/status":
             return httpx.Response(200, json=self.nodes[node])
+        if path.startswith("/v1/kv") and self.leader is None:
+            return problem(503, "no_leader")
         if path.startswith("/v1/kv"):
             return self._key_value(request)
         return self._act(node, path, body)

@@ -1,0 +1,42 @@
+"""Which runbooks there are, by the name that journals keep: the one place where a new one is entered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from raftctl.errors import CtlError
+from raftctl.runbook.engine import Runbook
+from raftctl.runbook.journal import Record
+
+
+def _rejoin(params: Mapping[str, Any]) -> Runbook:
+    from raftctl.runbook.rejoin import Rejoin, RejoinParams
+    from raftctl.runbook.rejoin_blank import RejoinBlank
+
+    typed = msgspec.convert(params, RejoinParams)
+    return RejoinBlank(typed) if typed.blank else Rejoin(typed)
+
+
+CATALOGUE: Final[Mapping[str, Callable[[Mapping[str, Any]], Runbook]]] = {
+    "rejoin-node": _rejoin,
+}
+
+
+def runbook_of(began: Record) -> Runbook:
+    """Return the runbook of a run, from its journal's first record.
+
+    Raises: CtlError: `journal_damaged`, this version has no such runbook or other parameters.
+    """
+    command = str(began.get("command"))
+    make = CATALOGUE.get(command)
+    if make is None:
+        known = ", ".join(CATALOGUE)
+        raise CtlError("journal_damaged", f"this version has no runbook {command!r}", hint=f"it has: {known}")
+    try:
+        return make(began["params"])
+    except (msgspec.ValidationError, KeyError) as error:
+        message = f"the parameters of {command} in the journal cannot be used: {error}"
+        raise CtlError("journal_damaged", message, hint="use the version that began the run") from error

@@ -1,0 +1,212 @@
+"""Conducting a run from the command line: plan, refusal, question, lock, steps, receipt; and going on with one.
+
+A run is written down before the lock is taken, so that whoever finds the lock finds the run. Going on means the same process
+as beginning: the journal tells which steps are done, and the runbook's steps do the rest, or undo it.
+Source: contract section 5; design of rejoin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import msgspec
+
+from raftctl import __version__
+from raftctl.actions import rules_table, warn_of
+from raftctl.errors import CtlError
+from raftctl.guards import Finding, refusal, with_overrides
+from raftctl.output.tables import Table, Tone
+from raftctl.runbook.catalogue import runbook_of
+from raftctl.runbook.engine import Past, Plan, Run, Runbook, terminated_like_interrupted, uninterrupted
+from raftctl.runbook.journal import FORMAT, RESUMABLE, Journal, RunFile
+from raftctl.runbook.lock import ClusterLock, holder_text, operator_and_host
+from raftctl.runbook.receipt import receipt_of, show_receipt, write_receipt
+from raftctl.session import Session
+
+# -- beginning -----------------------------------------------------------------------------------------------------------
+
+
+def start(session: Session, runbook: Runbook) -> None:
+    """Plan, ask and run; with `--dry-run` only plan.
+
+    Raises: CtlError: `refused` before anything was changed, or how the run ended.
+    """
+    survey = session.survey()
+    plan = runbook.plan(session, survey, holder_text(session.client))
+    findings = with_overrides(plan.findings, session.flags.override)
+    error = refusal(findings, plan.what)
+    if session.flags.dry_run:
+        _show_plan(session, runbook, plan, findings)
+    else:
+        _say_plan(session, plan, findings)
+    if error is not None:
+        raise error
+    if session.flags.dry_run:
+        return
+    session.confirm(plan.tier, plan.what, plan.cluster)
+    warn_of(session, findings)
+    journal = Journal.begin(f"{runbook.name}-{plan.node}" if plan.node is not None else runbook.name)
+    try:
+        lock = ClusterLock(session.client, journal.run_id, runbook.name)
+        run = Run(session, journal, lock, Past(), session.flags.override)
+        run.write("run_begun", **_began(session, runbook, plan, findings), run=journal.run_id, facts=plan.facts)
+        try:
+            lock.take(force="no-lock" in session.flags.override)
+        except CtlError as trouble:
+            raise run.ended(trouble) from trouble
+        _conduct(session, runbook, run, journal, lock)
+    finally:
+        journal.close()
+
+
+def _began(session: Session, runbook: Runbook, plan: Plan, findings: Sequence[Finding]) -> dict[str, object]:
+    """Return what the journal's first record says."""
+    return {
+        "journal": FORMAT,
+        "command": runbook.name,
+        "params": runbook.params,
+        "cluster": plan.cluster,
+        "context": session.settings.context_name,
+        "endpoints": list(session.settings.endpoints),
+        "node": plan.node,
+        "reason": session.flags.reason,
+        "overrides": list(session.flags.override),
+        "operator": operator_and_host(),
+        "version": __version__,
+        "rules": [msgspec.to_builtins(item) for item in findings],
+    }
+
+
+def _conduct(session: Session, runbook: Runbook, run: Run, journal: Journal, lock: ClusterLock) -> None:
+    """Do what is left of the steps, then write the receipt."""
+    with _told_where(session, journal, lock), terminated_like_interrupted():
+        run.forward(runbook)
+        with uninterrupted():
+            run.write("run_ended", outcome="done", exit_code=0, receipt=runbook.receipt(run))
+    _finish(session, runbook, journal)
+
+
+def _finish(session: Session, runbook: Runbook, journal: Journal) -> None:
+    data = receipt_of(journal)
+    show_receipt(session, runbook, data, write_receipt(journal, data))
+
+
+@contextmanager
+def _told_where(session: Session, journal: Journal, lock: ClusterLock) -> Iterator[None]:
+    """Give the lock back when a run ends in whatever way a living process ends it; say where its journal is if it failed."""
+    try:
+        yield
+    except CtlError:
+        session.output.note(f"journal: {journal.path}")
+        lock.release()
+        raise
+    lock.release()
+
+
+# -- going on ------------------------------------------------------------------------------------------------------------
+
+
+def resume(session: Session, run_id: str) -> None:
+    """Go on with a run where its journal ends: forward, or with the undo that had begun.
+
+    Raises: CtlError: it is over, another process is at it, its journal was changed; or how it ended.
+    """
+    _go_on(session, run_id, undo=False)
+
+
+def abort(session: Session, run_id: str) -> None:
+    """Undo a run, if there is still a way back. Raises: as `resume`; CtlError: needs_attention, there is none."""
+    _go_on(session, run_id, undo=True)
+
+
+def _go_on(session: Session, run_id: str, *, undo: bool) -> None:
+    journal, file = Journal.reopen(run_id)
+    try:
+        runbook = runbook_of(file.began)
+        if file.outcome not in RESUMABLE:
+            ClusterLock(session.client, journal.run_id, runbook.name).release_leftover()
+            _is_over(session, runbook, journal, file, undo=undo)
+            return
+        _check_cluster(session, file)
+        lock = ClusterLock(session.client, journal.run_id, runbook.name)
+        lock.take(force="no-lock" in session.flags.override, resuming=True)
+        past = Past()
+        for record in file.records:
+            past.take(record)
+        overrides = [*file.began.get("overrides", []), *session.flags.override]
+        run = Run(session, journal, lock, past, overrides)
+        run.write("run_resumed", operator=operator_and_host(), version=__version__, undo=undo or past.undoing)
+        if undo or past.undoing:
+            _undo(session, runbook, run, lock, journal)
+        else:
+            _conduct(session, runbook, run, journal, lock)
+    finally:
+        journal.close()
+
+
+def _is_over(session: Session, runbook: Runbook, journal: Journal, file: RunFile, *, undo: bool) -> None:
+    """Say that there is nothing to go on with; a receipt that a crash kept from being written is written now."""
+    if file.outcome == "done" and not undo:
+        _finish(session, runbook, journal)
+        return
+    if undo and file.outcome != "done":
+        _show_undone(session, journal, f"run {file.run_id} ended with {file.outcome}: there is nothing to undo")
+        return
+    hint = f"see: raftctl runs show {file.run_id}"
+    raise CtlError("refused", f"run {file.run_id} is over: {file.outcome}", hint=hint, rule_ids=["run-open"])
+
+
+def _check_cluster(session: Session, file: RunFile) -> None:
+    """Raises: CtlError: the context leads to another cluster than the run's."""
+    survey = session.survey()
+    wanted = str(file.began.get("cluster"))
+    if survey.cluster != wanted:
+        raise CtlError(
+            "refused",
+            f"run {file.run_id} is of cluster {wanted!r}, this context leads to {survey.cluster!r}; nothing was done",
+            hint=f"name the right one: -c NAME, or -e {' -e '.join(file.began.get('endpoints', []))}",
+            rule_ids=["same-cluster"],
+        )
+
+
+def _undo(session: Session, runbook: Runbook, run: Run, lock: ClusterLock, journal: Journal) -> None:
+    with _told_where(session, journal, lock), uninterrupted():
+        ended = run.back(runbook, "the run was given up", CtlError("aborted", "as asked"))
+        if ended.code != "undone":
+            raise ended
+    _show_undone(session, journal, ended.message)
+
+
+def _show_undone(session: Session, journal: Journal, message: str) -> None:
+    data = {"run": journal.run_id, "outcome": "undone", "message": message}
+    session.output.show("run-undone", data, [message], names=[journal.run_id])
+
+
+# -- the plan ------------------------------------------------------------------------------------------------------------
+
+
+def _say_plan(session: Session, plan: Plan, findings: Sequence[Finding]) -> None:
+    """On stderr: the data of a runbook is its receipt."""
+    output = session.output
+    output.note(output.tone(f"Plan: {plan.what}", Tone.STRONG))
+    for number, step in enumerate(plan.steps, start=1):
+        output.note(f"  {number}. {step}")
+    output.note("")
+    output.note(rules_table(findings))
+    output.note("")
+
+
+def _show_plan(session: Session, runbook: Runbook, plan: Plan, findings: Sequence[Finding]) -> None:
+    data = {
+        "action": runbook.name.replace("-", "_"),
+        "cluster": plan.cluster,
+        "node": plan.node,
+        "tier": plan.tier.value,
+        "steps": list(plan.steps),
+        "rules": [msgspec.to_builtins(item) for item in findings],
+    }
+    title = session.output.line(f"Plan: {plan.what}", Tone.STRONG)
+    numbered = [f"  {number}. {step}" for number, step in enumerate(plan.steps, start=1)]
+    view: list[Table | str] = [title, *numbered, "", rules_table(findings), "", "Nothing was done: --dry-run."]
+    session.output.show("plan", data, view, names=[] if plan.node is None else [plan.node])

@@ -1,0 +1,148 @@
+"""raftctl dies at every point of a rejoin: whoever comes after it can finish the run, and can undo it."""
+
+from __future__ import annotations
+
+import pytest
+
+from raftctl.runbook import catch_up, engine, lock, proof
+from raftctl.runbook.journal import read_runs
+from raftctl.session import poll
+from tests.raftctl.killing import Clock, Killed, Killer
+from tests.raftctl.rejoin_cluster import WELL, RejoinCluster, mocked
+
+LINE = "rejoin-node 3 --yes --confirm demo"
+POINTS = 84
+"""More than a run has: the last ones find nothing to kill. A test says so if the runs grow."""
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch):
+    with mocked(monkeypatch) as fake:
+        yield fake
+
+
+@pytest.fixture
+def killer(monkeypatch: pytest.MonkeyPatch) -> Killer:
+    clock = Clock()
+    for module in (engine, lock, catch_up, proof):
+        monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr("raftctl.session.time", clock)
+    assert poll(1.0)()
+    return Killer(monkeypatch)
+
+
+def begin(raftctl, killer: Killer, at: int | None) -> bool:
+    """Begin a rejoin that dies at a point; return whether it did."""
+    killer.again(at)
+    try:
+        raftctl(LINE, code=None)
+    except Killed:
+        return True
+    return False
+
+
+def go_on(raftctl, killer: Killer, verb: str, code: int | None = 0):
+    """Let another process go on with the only run."""
+    killer.again()
+    (run,) = read_runs()
+    return raftctl(f"runs {verb} {run.run_id} -o json", code=code)
+
+
+def outcome() -> str:
+    (run,) = read_runs()
+    return run.outcome
+
+
+def has_begun() -> bool:
+    """A run that died before its first record was whole has done nothing, and there is nothing to go on with."""
+    return any(run.records for run in read_runs())
+
+
+def assert_rebuilt(cluster: RejoinCluster) -> None:
+    assert WELL == cluster.picture(3)
+    assert 1 == cluster.wipes - cluster.restores
+    assert 1 == len(cluster.retired[3])
+
+
+def assert_as_before(cluster: RejoinCluster) -> None:
+    assert WELL == cluster.picture(3)
+    assert {} == cluster.retired[3]
+    assert cluster.wipes == cluster.restores
+
+
+def test_the_points_cover_a_whole_run(cluster, raftctl, killer):
+    assert not begin(raftctl, killer, None)
+    assert 50 < killer.count < POINTS
+
+
+@pytest.mark.parametrize("point", range(POINTS))
+def test_a_run_that_died_is_finished_by_another_process(cluster: RejoinCluster, raftctl, killer: Killer, point: int):
+    died = begin(raftctl, killer, point)
+    if not has_begun():
+        assert died
+        assert [] == cluster.mutations
+        return
+    if died:
+        receipt = go_on(raftctl, killer, "resume").data
+        assert 3 == receipt["node"]
+    assert "done" == outcome()
+    assert_rebuilt(cluster)
+
+
+@pytest.mark.parametrize("point", range(POINTS))
+def test_a_run_that_died_is_undone_by_another_process_while_there_is_a_way_back(
+    cluster: RejoinCluster, raftctl, killer: Killer, point: int
+):
+    died = begin(raftctl, killer, point)
+    if not died or not has_begun():
+        return
+    if "done" == outcome():
+        go_on(raftctl, killer, "abort", code=5)
+        assert_rebuilt(cluster)
+        return
+    ended = go_on(raftctl, killer, "abort", code=None)
+    if 0 == ended.code:
+        assert "undone" == outcome()
+        assert_as_before(cluster)
+        return
+    assert 9 == ended.code
+    assert "nothing was undone: node 3" in ended.error["message"]
+    assert "the barrier" in ended.error["message"]
+    assert "follower" == cluster.nodes[3]["state"]
+    go_on(raftctl, killer, "resume")
+    assert_rebuilt(cluster)
+
+
+@pytest.mark.parametrize("second", range(1, 50, 4))
+@pytest.mark.parametrize("first", [22, 36, 43])
+def test_whoever_goes_on_may_die_too(cluster: RejoinCluster, raftctl, killer: Killer, first: int, second: int):
+    assert begin(raftctl, killer, first)
+    (run,) = read_runs()
+    killer.again(second)
+    try:
+        raftctl(f"runs resume {run.run_id}", code=None)
+    except Killed:
+        go_on(raftctl, killer, "resume")
+    assert "done" == outcome()
+    assert_rebuilt(cluster)
+
+
+@pytest.mark.parametrize("second", range(0, 42, 2))
+@pytest.mark.parametrize(("first", "verb"), [(28, "resume"), (37, "abort"), (43, "resume"), (44, "abort")])
+def test_an_undo_that_died_is_finished(cluster: RejoinCluster, raftctl, killer: Killer, first: int, second: int, verb: str):
+    assert begin(raftctl, killer, first)
+    (run,) = read_runs()
+    killer.again(second)
+    try:
+        raftctl(f"runs abort {run.run_id}", code=0)
+    except Killed:
+        (run,) = read_runs()
+        began_to_undo = any("undoing" == record["event"] for record in run.records)
+        was_undone = "undone" == run.outcome
+        go_on(raftctl, killer, verb, code=5 if verb == "resume" and was_undone else 0)
+        if verb == "resume" and not began_to_undo:
+            assert "done" == outcome()
+            assert_rebuilt(cluster)
+            return
+    assert "undone" == outcome()
+    assert_as_before(cluster)

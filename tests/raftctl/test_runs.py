@@ -1,0 +1,116 @@
+"""`runs`: listing, showing, exporting, and what a person is told to do next."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import pytest
+
+from raftctl.runbook.journal import read_runs
+from tests.raftctl.fake_cluster import problem
+from tests.raftctl.rejoin_cluster import WELL, mocked
+
+LINE = "rejoin-node 3 --yes --confirm demo"
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch):
+    with mocked(monkeypatch) as fake:
+        yield fake
+
+
+@pytest.fixture
+def stuck(cluster, raftctl) -> str:
+    """A run that needs attention: neither forward nor back could be gone."""
+    broken = problem(500, "start_failed", "no such directory")
+    cluster.answers("/v1/node/start-raft", broken, broken)
+    raftctl(LINE, code=9)
+    (run,) = read_runs()
+    return run.run_id
+
+
+def test_runs_are_listed_with_what_became_of_them(raftctl, stuck):
+    assert stuck in raftctl("runs list").out
+    (item,) = raftctl("runs list -o json").data["items"]
+    assert (stuck, "rejoin-node", 3, "needs_attention", True, True) == tuple(
+        item[name] for name in ("run", "command", "node", "outcome", "resumable", "intact")
+    )
+    assert [stuck] == raftctl("runs list -o name").out.split()
+
+
+def test_a_run_is_shown_with_what_can_be_done_next(raftctl, stuck):
+    shown = raftctl("runs show", stuck)
+    assert f"raftctl runs resume {stuck}" in shown.out
+    assert f"raftctl runs abort {stuck}" in shown.out
+    assert "intact" in shown.out
+    assert "undo_failed" in [record["event"] for record in raftctl(f"runs show {stuck} -o json").data["records"]]
+
+
+def test_a_finished_run_has_nothing_left_to_do(cluster, raftctl):
+    raftctl(LINE)
+    (run,) = read_runs()
+    assert [] == raftctl(f"runs show {run.run_id} -o json").data["next"]
+
+
+@pytest.mark.parametrize("verb", ["resume", "abort"])
+def test_a_dry_run_of_going_on_changes_nothing(cluster, raftctl, stuck, verb):
+    asked = len(cluster.mutations)
+    plan = raftctl(f"runs {verb} {stuck} --dry-run -o json").data
+    assert "wipe" in plan["steps_done"]
+    assert asked == len(cluster.mutations)
+
+
+def test_a_journal_is_exported_as_it_is(raftctl, stuck, tmp_path):
+    (run,) = read_runs()
+    target = tmp_path / "copy.jsonl"
+    told = raftctl(f"runs export {stuck} -o json", "--to", str(target)).data
+    assert run.path.read_bytes() == target.read_bytes()
+    assert hashlib.sha256(target.read_bytes()).hexdigest() == told["sha256"]
+    assert run.head == told["head_sha256"]
+    assert raftctl(f"runs export {stuck}").out == target.read_text()
+    raftctl(f"runs export {stuck}", "--to", str(target), code=3)
+
+
+def test_an_exported_journal_is_gone_on_with_on_another_machine(cluster, raftctl, stuck, tmp_path, monkeypatch):
+    target = tmp_path / "copy.jsonl"
+    raftctl(f"runs export {stuck}", "--to", str(target))
+    monkeypatch.setenv("RAFTCTL_STATE", str(tmp_path / "elsewhere"))
+    raftctl("runs resume", str(target))
+    (run,) = read_runs()
+    assert (stuck, "undone") == (run.run_id, run.outcome)
+    assert WELL == cluster.picture(3)
+
+
+def test_a_line_of_a_journal_that_was_changed_is_noticed_and_named(cluster, raftctl, stuck):
+    (run,) = read_runs()
+    lines = run.path.read_text().splitlines()
+    record = json.loads(lines[2])
+    record["step"] = "nothing"
+    lines[2] = json.dumps(record)
+    run.path.write_text("\n".join(lines) + "\n")
+    (again,) = read_runs()
+    assert 3 == again.broken_at
+    assert "CHANGED" in raftctl("runs list").out
+    assert "CHANGED" in raftctl(f"runs show {stuck}").out
+    asked = len(cluster.mutations)
+    for verb in ("resume", "abort", "export"):
+        error = raftctl(f"runs {verb} {stuck} -o json", code=9).error
+        assert ("journal_damaged", True) == (error["code"], "line 3 of" in error["message"])
+    assert asked == len(cluster.mutations)
+
+
+def test_a_torn_last_line_is_told_and_does_no_harm(raftctl, stuck):
+    (run,) = read_runs()
+    with run.path.open("ab") as file:
+        file.write(b'{"seq":99,"at":"20')
+    assert "is torn" in raftctl(f"runs show {stuck}").err
+    raftctl(f"runs resume {stuck}")
+    (again,) = read_runs()
+    assert (None, 0, "undone") == (again.broken_at, again.torn_bytes, again.outcome)
+
+
+@pytest.mark.parametrize("verb", ["show", "resume", "abort", "export"])
+def test_an_unknown_run_is_13(cluster, raftctl, verb):
+    raftctl(f"runs {verb} never-was", code=13)
+    raftctl(f"runs {verb} ./never-was.jsonl", code=13)
