@@ -215,12 +215,13 @@ def _others(survey: Survey, target: int) -> list[int]:
 
 
 def _one_leader(survey: Survey, target: int) -> Finding:
-    """A target that is stopped or failed knows nothing new; it is not asked."""
-    voters = survey.membership.voters
+    """A target that is stopped, failed or blank knows nothing new; it is not asked."""
+    voters, lives = survey.membership.voters, survey.membership.incarnations
     asked = [
         status
         for status in survey.statuses
-        if status.node_id in voters and not (status.node_id == target and status.stopped)
+        if status.node_id in voters
+        and not (status.node_id == target and (status.stopped or status.incarnation not in lives.get(target, ())))
     ]
     words = sorted({(status.leader or 0, status.term) for status in asked})
     agree = survey.leader is not None and words == [(survey.leader.node_id, survey.leader.term)]

@@ -14,7 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import Final
 
@@ -112,7 +112,7 @@ class Sandbox:
 
     def start(self, number: int) -> None:
         """Start a node's process unless it runs; it outlives this program."""
-        if self.running(number):
+        if self.running(number) or self._adopted(number):
             return
         self.check_ports([number])
         with self.log_path(number).open("ab") as log:
@@ -127,9 +127,28 @@ class Sandbox:
         node.pid, node.began = process.pid, _began(process.pid) or 0
         self._save()
 
+    def _adopted(self, number: int) -> bool:
+        """Take in a process that a program started which died before it could note the pid; return whether there is one.
+
+        The node's own lock names its pid; it is ours if its arguments name our settings file.
+        """
+        try:
+            pid = int((self._node_dir(number) / "data" / "lock").read_text("ascii").split()[0])
+            arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        except (OSError, ValueError, IndexError):
+            return False
+        if os.fsencode(self._config(number)) not in arguments:
+            return False
+        node = self.state.nodes[number]
+        node.pid, node.began = pid, _began(pid) or 0
+        self._save()
+        return self.running(number)
+
     def stop(self, number: int) -> None:
         """End a node's process: asked first, then killed; return when it is gone."""
         node = self.state.nodes[number]
+        if not self.running(number):
+            self._adopted(number)
         for how in (signal.SIGTERM, signal.SIGKILL):
             again = poll(_STOP_S, every_s=0.05)
             if self.running(number):
@@ -169,9 +188,9 @@ class Sandbox:
             raise CtlError("command_failed", f"raft-engine {verb} failed: {why}")
         return done.stdout.strip()
 
-    def check_alive(self) -> None:
-        """Raises: CtlError: a process that was started is gone, with the end of its log."""
-        for number in self.state.nodes:
+    def check_alive(self, numbers: Iterable[int] | None = None) -> None:
+        """Raises: CtlError: one of the processes (None: of all) is gone, with the end of its log."""
+        for number in self.state.nodes if numbers is None else numbers:
             if not self.running(number):
                 tail = self.log_path(number).read_text("utf-8", "replace").strip().splitlines()[-3:]
                 raise CtlError(

@@ -39,7 +39,7 @@ def driver_of(run: Run, node: int, name: str, cluster: str, limit_s: float) -> D
 
     match name:
         case "local":
-            return LocalDriver(_sandbox(run.session), node)
+            return LocalDriver(_sandbox(run.session), run.client, node, run.poll)
         case "command":
             return CommandDriver(run.client, node, cluster, run.session.settings.node(node), run.poll, tell)
         case "manual":

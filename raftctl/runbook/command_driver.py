@@ -25,9 +25,8 @@ from raftctl.client import ClusterClient
 from raftctl.config_file import NodeEntry
 from raftctl.durations import parse_duration
 from raftctl.errors import CtlError
-from raftctl.model import NodeStatus
 from raftctl.output.text import human_seconds, printable
-from raftctl.runbook.drivers import Poll, WipeOrder
+from raftctl.runbook.drivers import Poll, WipeOrder, look
 
 TIME_LIMIT_S: Final = 300.0
 """For one command: a service manager gives a process 90 s to stop before it kills it."""
@@ -214,16 +213,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def _tail(told: str) -> str:
     lines = told.strip().splitlines()[-_TAIL_LINES:]
     return f": {' | '.join(map(printable, lines))}" if lines else ""
-
-
-def look(client: ClusterClient, node: int) -> NodeStatus | None:
-    """Return the node's status, None if it does not answer."""
-    try:
-        return client.status(node)
-    except CtlError as error:
-        if error.code not in {"unreachable", "node_not_found", "shutting_down"}:
-            raise
-        return None
 
 
 def is_down(client: ClusterClient, node: int) -> Callable[[], bool]:

@@ -53,8 +53,10 @@ def start(session: Session, runbook: Runbook) -> None:
         run.write("run_begun", **_began(session, runbook, plan, findings), run=journal.run_id, facts=plan.facts)
         try:
             lock.take(force="no-lock" in session.flags.override)
-        except CtlError as trouble:
-            raise run.ended(trouble) from trouble
+        except (CtlError, KeyboardInterrupt) as trouble:
+            lock.release_leftover()
+            ended = trouble if isinstance(trouble, CtlError) else CtlError("interrupted", "interrupted; nothing was begun")
+            raise run.ended(ended) from trouble
         _conduct(session, runbook, run, journal, lock)
     finally:
         journal.close()

@@ -148,9 +148,11 @@ class LocalDriver:
     undoes_wipes = True
     names_retired = True
 
-    def __init__(self, sandbox: Path, node: int) -> None:
+    def __init__(self, sandbox: Path, client: ClusterClient, node: int, poll: Poll) -> None:
         self._sandbox = Sandbox.load(sandbox)
+        self._client = client
         self._node = node
+        self._poll = poll
         self._sandbox.check_has(node)
 
     def stop(self) -> None:
@@ -165,6 +167,21 @@ class LocalDriver:
 
     def start(self) -> None:
         self._sandbox.start(self._node)
+        again = self._poll(_LEVER_S)
+        while (status := look(self._client, self._node)) is None or status.stopped:
+            if not again():
+                self._sandbox.check_alive([self._node])
+                raise CtlError("not_observed", f"the process of node {self._node} was started, and does not answer")
+
+
+def look(client: ClusterClient, node: int) -> NodeStatus | None:
+    """Return the node's status, None if it does not answer."""
+    try:
+        return client.status(node)
+    except CtlError as error:
+        if error.code not in {"unreachable", "node_not_found", "shutting_down"}:
+            raise
+        return None
 
 
 def _name(retired: str) -> str:

@@ -14,8 +14,8 @@ from typing import Final
 from raftctl.client import ClusterClient
 from raftctl.errors import CtlError
 from raftctl.output.text import human_seconds
-from raftctl.runbook.command_driver import is_down, is_up, look
-from raftctl.runbook.drivers import Poll, WipeOrder
+from raftctl.runbook.command_driver import is_down, is_up
+from raftctl.runbook.drivers import Poll, WipeOrder, look
 
 LOOKS_DOWN: Final = 3
 """So often in a row a node must not answer: one lost answer is no stop."""

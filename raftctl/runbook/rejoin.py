@@ -26,8 +26,7 @@ from raftctl.model import BarrierReply, Expect, Life, LogId, NodeStatus, index_o
 from raftctl.output.text import human_bytes, human_seconds, listed
 from raftctl.runbook.catch_up import watch_catch_up
 from raftctl.runbook.choose_driver import driver_of, undoes_wipes
-from raftctl.runbook.command_driver import look
-from raftctl.runbook.drivers import Driver, WipeOrder
+from raftctl.runbook.drivers import Driver, WipeOrder, look
 from raftctl.runbook.engine import Facts, Plan, Run, Runbook, Step, no_way_back
 from raftctl.runbook.leadership import (
     ARM_TTL_S,
@@ -337,6 +336,7 @@ class Rejoin(Runbook):
             driver.start()
             # Refused: it has gone on too far; or an earlier request did it, and its answer was lost. The node knows.
             if not was_asked or _recovers(run.client.status(self._target), order):
+                run.record(restore_asked=None)
                 raise no_way_back(f"node {self._target} does not take its old data back: {error.message}") from error
 
     # -- after it ----------------------------------------------------------------------------------------------------------
@@ -368,9 +368,11 @@ class Rejoin(Runbook):
     def why_no_undo(self, run: Run) -> str | None:
         """After the wipe: until the node holds entries beyond the barrier."""
         order = run.fact("wipe_order", WipeOrder)
-        status = look(run.client, self._target) if order is not None else None
-        if order is None or status is None:
-            return None  # nothing was ordered, or its files know better than a silent endpoint
+        if order is None or not run.has_begun("wipe") or run.facts.get("restore_asked"):
+            return None  # nothing was wiped, or it is given back already: the node knows
+        status = look(run.client, self._target)
+        if status is None:
+            return None  # its files know better than a silent endpoint
         if status.incarnation != run.facts["incarnation"]:
             return f"node {self._target} lives another life: its vote is gone"
         if status.life == order.life:

@@ -24,7 +24,7 @@ from raftctl.output.progress import CatchUpBar
 from raftctl.output.text import human_seconds
 from raftctl.runbook.catch_up import LAG_SMALL, STALL_S, CatchUp
 from raftctl.runbook.choose_driver import driver_of
-from raftctl.runbook.command_driver import look
+from raftctl.runbook.drivers import look
 from raftctl.runbook.engine import Facts, Plan, Run, Runbook, Step
 from raftctl.runbook.leadership import ARM_TTL_S, disarm, leader_without, until_settled
 from raftctl.runbook.proof import prove_equal

@@ -30,6 +30,13 @@ DEADLINE_S = 90.0
 RAFT = {"election_timeout_min_ms": 300, "election_timeout_max_ms": 600, "heartbeat_interval_ms": 60}
 """Calmer than the defaults: a busy machine must not look like a dead leader."""
 
+INTERRUPTIBLE = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from raftctl.__main__ import main
+main()
+"""
+
 Json = dict[str, Any]
 T = TypeVar("T")
 
@@ -357,9 +364,9 @@ raft = "{node.raft_address}"
         return ran
 
     def start_raftctl(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start raftctl and return the process, for tests that interrupt it."""
+        """Start raftctl and return the process, for tests that interrupt it: also where whoever runs the tests ignores Ctrl-C."""
         return subprocess.Popen(
-            [sys.executable, "-m", "raftctl", *arguments],
+            [sys.executable, "-c", INTERRUPTIBLE, *arguments],
             cwd=self.directory,
             env=self.environment(PYTHONUNBUFFERED="1"),
             stdin=subprocess.DEVNULL,

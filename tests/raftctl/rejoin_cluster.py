@@ -33,6 +33,8 @@ class RejoinCluster(FakeCluster):
     """Nodes 1 to 3; node 1 leads term 2; everything up to entry 100 is applied everywhere."""
 
     def __init__(self, router: respx.MockRouter, ids: Iterable[int] = (1, 2, 3)) -> None:
+        self.lives: dict[int, list[str]] = {}
+        """The lives that the configuration names, per node."""
         super().__init__(router, ids)
         self.end = 100
         self.retired: dict[int, dict[str, Json]] = {node: {} for node in self.nodes}
@@ -41,6 +43,8 @@ class RejoinCluster(FakeCluster):
         self.restores = 0
         self.sins: list[str] = []
         self.barriers: list[Json] = []
+        self.lives = {node: [str(node) * 32] for node in self.nodes}
+        self._configure()
         self._catching_up: set[int] = set()
         self._stopped_at: dict[int, int] = {}
 
@@ -49,7 +53,46 @@ class RejoinCluster(FakeCluster):
             self._time_goes_by()
         return super()._answer(request)
 
+    def membership(self) -> Json:
+        return super().membership() | {"incarnations": {str(node): lives for node, lives in self.lives.items()}}
+
+    def lose(self, node: int) -> None:
+        """The node comes back with an empty directory: another life, blank, fenced."""
+        nothing = dict.fromkeys(("last_log", "applied", "committed", "snapshot"))
+        self.nodes[node] |= {
+            "birth": "blank",
+            "incarnation": "b" * 32,
+            "term": 0,
+            "leader": None,
+            "engine_starts": 1,
+        } | nothing
+        self.target(node)["state"] = "reverted"
+
+    def _configure(self) -> None:
+        for status in self.nodes.values():
+            status["membership"] = self.membership()
+
+    def _let_in(self) -> None:
+        """What the leader does by itself with a node that is blank, once it may."""
+        for node, status in self.nodes.items():
+            if self.leader is None or node == self.leader or status["incarnation"] in self.lives[node]:
+                continue
+            target = self.target(node)
+            if target["revert_armed"]:
+                target |= {"revert_armed": False, "state": "replicate", "matching": None}
+                self.lives[node] = [*self.lives[node], status["incarnation"]]
+                self.learners.append(node)
+                status |= {"birth": "started", "term": self.nodes[self.leader]["term"], "leader": self.leader}
+                self._catching_up.add(node)
+                self._configure()
+
+    def _replace_life(self, node: int) -> None:
+        self.lives[node] = self.lives[node][-1:]
+        self.learners.remove(node)
+        self._configure()
+
     def _time_goes_by(self) -> None:
+        self._let_in()
         for node in sorted(self._catching_up):
             status = self.nodes[node]
             if self.leader is None or status["state"] == "shutdown":
@@ -68,6 +111,8 @@ class RejoinCluster(FakeCluster):
                 status["recovering"] = None
             if now["index"] == self.end:
                 self._catching_up.discard(node)
+                if node in self.learners:
+                    self._replace_life(node)
 
     def elect(self, leader: int, term: int) -> None:
         """Another leader; engines that are stopped stay so."""

@@ -7,8 +7,10 @@ import json
 import httpx
 import pytest
 
+from raftctl.runbook import engine
 from raftctl.runbook.journal import read_runs
 from tests.raftctl.fake_cluster import DIGEST, problem
+from tests.raftctl.killing import Clock
 from tests.raftctl.rejoin_cluster import WELL, RejoinCluster, mocked
 
 LINE = "rejoin-node 3 --yes --confirm demo"
@@ -245,3 +247,100 @@ def test_a_leader_hands_over_before_it_is_rebuilt(cluster, raftctl):
 def test_a_number_that_nobody_has_is_13(cluster, raftctl):
     raftctl("rejoin-node 9 --yes --confirm demo", code=13)
     assert [] == cluster.mutations
+
+
+# -- way B: the directory is lost ----------------------------------------------------------------------------------------
+
+UNTIL = '"since":"2026-01-01T00:00:00Z","expires_at":"2999-01-01T00:00:00Z"'
+LOCK = (f'{{"run":"r","command":"drain","operator":"o","host":"h","pid":1,"token":"t",{UNTIL}}}'.encode(), 5)
+BLANK = "rejoin-node 3 --blank --yes --confirm demo"
+
+
+def test_a_blank_node_is_let_in_as_a_new_life_and_nothing_is_wiped(cluster: RejoinCluster, raftctl):
+    cluster.lose(3)
+    receipt = raftctl(f"{BLANK} -o json").data
+    assert WELL == cluster.picture(3)
+    assert (["3" * 32], "b" * 32) == (receipt["old_lives"], receipt["incarnation"])
+    assert ["b" * 32] == cluster.lives[3]
+    assert ["/v1/trigger/allow-next-revert", "/v1/barrier"] == cluster.levers()
+
+
+@pytest.mark.parametrize(
+    ("rule", "prepare"),
+    [
+        ("blank-target", lambda c: c.down.update({3: REFUSED})),
+        ("one-leader", lambda c: c.nodes[2].update(leader=2, term=9)),
+        ("config-settled", lambda c: c.nodes[1]["membership"].update(committed=False)),
+        ("others-healthy", lambda c: c.target(2).update(lag=6000)),
+        ("no-other-recovering", lambda c: c.nodes[2].update(birth="blank")),
+        ("quorum-without-target", lambda c: c.down.update({2: REFUSED})),
+        ("space", lambda c: c.nodes[3].update(free_bytes=1000)),
+        ("no-lock", lambda c: c.keys.update({b"raftctl/lock": LOCK})),
+    ],
+)
+def test_a_rule_of_way_b_that_does_not_hold_refuses_with_its_numbers(cluster: RejoinCluster, raftctl, rule, prepare):
+    cluster.lose(3)
+    prepare(cluster)
+    error = raftctl(f"{BLANK} -o json --dry-run", code=5).error
+    assert rule in error["rule_ids"]
+    assert error["measured"][rule]["measured"]
+    assert [] == cluster.mutations
+
+
+def test_with_two_voters_way_b_is_refused_and_says_what_is_left(cluster: RejoinCluster, raftctl):
+    cluster.voters = [1, 3]
+    del cluster.nodes[2], cluster.lives[2]
+    cluster.lead(1)
+    cluster.lose(3)
+    error = raftctl(f"{BLANK} -o json", code=5).error
+    assert ["quorum-without-target"] == error["rule_ids"]
+    assert "a copy of its disk" in error["hint"]
+
+
+def test_a_node_that_has_its_data_is_not_let_in_as_a_new_life(cluster: RejoinCluster, raftctl):
+    error = raftctl(f"{BLANK} -o json", code=5).error
+    assert ["blank-target"] == error["rule_ids"]
+    assert "raftctl rejoin-node 3" in error["hint"]
+
+
+def test_a_permission_of_way_b_that_went_with_its_leader_is_planned_again(cluster: RejoinCluster, raftctl):
+    cluster.lose(3)
+
+    def moves(request: httpx.Request) -> httpx.Response:
+        reply = cluster._act(1, "/v1/trigger/allow-next-revert", json.loads(request.content))
+        cluster.elect(2, 3)
+        cluster.target(3)["state"] = "reverted"
+        return reply
+
+    cluster.answers("/v1/trigger/allow-next-revert", moves)
+    receipt = raftctl(f"{BLANK} -o json").data
+    assert 1 == receipt["allowed_again"]
+    assert WELL == cluster.picture(3)
+
+
+def test_ctrl_c_before_it_is_let_in_takes_the_permission_back(cluster: RejoinCluster, raftctl):
+    cluster.lose(3)
+
+    def interrupted(request: httpx.Request) -> httpx.Response:
+        cluster._act(1, "/v1/trigger/allow-next-revert", json.loads(request.content))
+        raise KeyboardInterrupt
+
+    cluster.answers("/v1/trigger/allow-next-revert", interrupted)
+    cluster._let_in = lambda: None
+    raftctl(BLANK, code=130)
+    assert WELL | {"fenced": True} == cluster.picture(3)
+
+
+def test_yet_another_life_is_not_let_in(cluster: RejoinCluster, raftctl, monkeypatch):
+    monkeypatch.setattr(engine, "time", Clock())
+    cluster.lose(3)
+    cluster._let_in = lambda: None
+
+    def another(request: httpx.Request) -> httpx.Response:
+        cluster.nodes[3]["incarnation"] = "d" * 32
+        return cluster._act(1, "/v1/trigger/allow-next-revert", json.loads(request.content))
+
+    cluster.answers("/v1/trigger/allow-next-revert", another)
+    error = raftctl(f"{BLANK} -o json", code=8).error
+    assert ["blank-target"] == error["rule_ids"]
+    assert not cluster.target(3)["revert_armed"]

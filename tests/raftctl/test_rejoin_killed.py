@@ -146,3 +146,62 @@ def test_an_undo_that_died_is_finished(cluster: RejoinCluster, raftctl, killer: 
             return
     assert "undone" == outcome()
     assert_as_before(cluster)
+
+
+# -- way B: the directory is lost ----------------------------------------------------------------------------------------
+
+BLANK = "rejoin-node 3 --blank --yes --confirm demo"
+BLANK_POINTS = 64
+
+
+def begin_blank(cluster: RejoinCluster, raftctl, killer: Killer, at: int | None) -> bool:
+    cluster.lose(3)
+    killer.again(at)
+    try:
+        raftctl(BLANK, code=None)
+    except Killed:
+        return True
+    return False
+
+
+def assert_let_in(cluster: RejoinCluster) -> None:
+    assert WELL == cluster.picture(3)
+    assert ["b" * 32] == cluster.lives[3]
+    assert [] == cluster.learners
+    assert "/v1/node/wipe" not in cluster.paths
+
+
+def test_the_points_cover_a_whole_run_of_way_b(cluster, raftctl, killer):
+    assert not begin_blank(cluster, raftctl, killer, None)
+    assert 40 < killer.count < BLANK_POINTS
+
+
+@pytest.mark.parametrize("point", range(BLANK_POINTS))
+def test_a_run_of_way_b_that_died_is_finished(cluster: RejoinCluster, raftctl, killer: Killer, point: int):
+    died = begin_blank(cluster, raftctl, killer, point)
+    if not has_begun():
+        assert [] == cluster.mutations
+        return
+    if died:
+        go_on(raftctl, killer, "resume")
+    assert "done" == outcome()
+    assert_let_in(cluster)
+
+
+@pytest.mark.parametrize("point", range(BLANK_POINTS))
+def test_a_run_of_way_b_that_died_is_undone_while_there_is_a_way_back(
+    cluster: RejoinCluster, raftctl, killer: Killer, point: int
+):
+    died = begin_blank(cluster, raftctl, killer, point)
+    if not died or not has_begun() or "done" == outcome():
+        return
+    ended = go_on(raftctl, killer, "abort", code=None)
+    if 0 == ended.code:
+        assert "undone" == outcome()
+        assert WELL | {"fenced": True} == cluster.picture(3)
+        assert ["3" * 32] == cluster.lives[3]
+        return
+    assert 9 == ended.code
+    assert "is in the configuration" in ended.error["message"]
+    go_on(raftctl, killer, "resume")
+    assert_let_in(cluster)
