@@ -29,6 +29,8 @@ Answer = tuple[NodeStatus, Mapping[str, object]] | tuple[CtlError, None]
 
 _STATUS: Final = "/v1/status"
 _JSON: Final = {"content-type": "application/json"}
+_CANNOT_SERVE: Final = frozenset({"no_leader", "raft_stopped", "recovering", "blank", "shutting_down"})
+"""What a node says that has done nothing and that another one may do."""
 _DISK_WAIT_S: Final = 5.0
 """A wipe waits for several directories to be on disk."""
 
@@ -212,7 +214,8 @@ class HttpClusterClient:
     ) -> Reply:
         """Send to the first endpoint that can serve, following it to the leader once.
 
-        One that cannot be reached or knows no leader has done nothing; a node that was removed knows none for ever.
+        One that cannot be reached, knows no leader or does not take part has done nothing; a node that was removed knows
+        none for ever.
         """
         unreachable: CtlError | None = None
         leaderless: Reply | None = None
@@ -228,7 +231,7 @@ class HttpClusterClient:
                 continue
             if reply.status == 421:
                 return self._http.send(method, self._leader_of(reply) + path, body=body, headers=headers)
-            if reply.status == 503 and _code(reply) == "no_leader":
+            if reply.status in {409, 503} and _code(reply) in _CANNOT_SERVE:
                 leaderless = reply
                 continue
             return reply

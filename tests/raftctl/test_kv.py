@@ -66,6 +66,20 @@ def test_a_write_whose_reply_was_lost_is_repeated_under_the_same_number(cluster,
     assert len({headers["idempotency-key"] for headers in cluster.headers if "idempotency-key" in headers}) == 1
 
 
+@pytest.mark.parametrize(
+    ("status", "code"), [(409, "raft_stopped"), (503, "recovering"), (503, "blank"), (503, "shutting_down")]
+)
+def test_a_node_that_does_not_take_part_is_passed_over(cluster, raftctl, status, code):
+    raftctl("kv put colour blue")
+    cluster.answers("/v1/kv/colour", problem(status, code), method="GET", node=1)
+    assert raftctl("kv get colour").out.strip() == "blue"
+
+
+def test_a_value_that_looks_like_a_refusal_is_a_value(cluster, raftctl):
+    raftctl("kv put", "colour", '{"code": "no_leader"}')
+    assert raftctl("kv get colour").out.strip() == '{"code": "no_leader"}'
+
+
 def test_a_write_goes_to_another_node_when_one_does_not_answer(cluster, raftctl):
     cluster.down[1] = httpx.ReadTimeout("paused")
     cluster.lead(2)
