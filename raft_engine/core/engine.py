@@ -49,6 +49,7 @@ from raft_engine.core.events import (
     PeerConnected,
     PeerLost,
     PeerReplaced,
+    PeerRolledBack,
     PurgeLogRequested,
     ReadRequested,
     RuntimeFlagsChanged,
@@ -178,6 +179,10 @@ class Engine:
             leadership_transfer.on_time(state, now, out)
         elif isinstance(event, PeerReplaced):
             replication.on_peer_replaced(state, event, now, out)
+            membership_change.on_progress(state, now, out)
+            purging.resume(state, out)
+        elif isinstance(event, PeerRolledBack):
+            replication.on_peer_rolled_back(state, event, now, out)
             membership_change.on_progress(state, now, out)
             purging.resume(state, out)
         elif isinstance(event, SnapshotBuilt):

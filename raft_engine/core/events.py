@@ -51,6 +51,13 @@ class PeerReplaced(msgspec.Struct, frozen=True):
     seen: Incarnation
 
 
+class PeerRolledBack(msgspec.Struct, frozen=True):
+    """`peer` came back on an older copy of its disk: what it promised since is forgotten, and it does not know. Repeatedly."""
+
+    peer: PeerId
+    why: str
+
+
 # --- from the log (in the order of the commands) ---------------------------------------------------------------------
 
 
@@ -238,6 +245,7 @@ Event = (
     | PeerConnected
     | PeerLost
     | PeerReplaced
+    | PeerRolledBack
     | LogIoFlushed
     | Applied
     | SnapshotBuilt

@@ -61,6 +61,8 @@ class Progress:
     heard_at: Millis | None = None
     armed_until: Millis | None = None
     replaced_by: str = ""
+    rolled_back: str = ""
+    """Why the process that answers there must not be taken for this node."""
     snapshot: SnapshotMeta | None = None
     snapshot_offset: int = 0
     snapshot_sent_at: Millis | None = None

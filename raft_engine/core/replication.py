@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from raft_engine.core.commands import AppendEntries, ReplicateEntries, SendMessage, SendSnapshotChunk
 from raft_engine.core.committing import commit_upto
 from raft_engine.core.configuring import adopt
-from raft_engine.core.events import ClientWrite, PeerConnected, PeerLost, PeerReplaced, WriteRequested
+from raft_engine.core.events import ClientWrite, PeerConnected, PeerLost, PeerReplaced, PeerRolledBack, WriteRequested
 from raft_engine.core.leader import LeaderState
 from raft_engine.core.outbox import Outbox
 from raft_engine.core.progress import Mode, Progress
@@ -322,7 +322,7 @@ def on_peer_connected(state: RaftState, event: PeerConnected, now: Millis, out: 
         return
     progress.connected = True
     progress.failure = ""
-    progress.replaced_by = ""
+    progress.replaced_by = progress.rolled_back = ""
     restart(state, leader, progress, now, out)
     _send_heartbeat(state, leader, progress, out)
 
@@ -346,12 +346,28 @@ def on_peer_replaced(state: RaftState, event: PeerReplaced, now: Millis, out: Ou
     if progress is None:
         return
     progress.connected = False
+    progress.rolled_back = ""
     if progress.replaced_by != event.seen:
         progress.replaced_by = event.seen
         detail = f"node {event.peer.node_id} came back as incarnation {event.seen[:8]}, the cluster knows {event.peer}"
         if not progress.is_armed(now):
             _panic_if_told(state, detail)
         out.report("node_reverted", detail, event.peer.node_id, warning=True)
+    progress.quarantine(state.next_session())
+
+
+def on_peer_rolled_back(state: RaftState, event: PeerRolledBack, now: Millis, out: Outbox) -> None:
+    """What the node acknowledged may be gone, and its vote is not the one that it gave: it counts for nothing."""
+    progress = state.leader.progress.get(event.peer) if state.leader is not None else None
+    if progress is None:
+        return
+    progress.connected = False
+    if not progress.rolled_back:
+        detail = f"node {event.peer.node_id} {event.why}"
+        if not progress.is_armed(now):
+            _panic_if_told(state, detail)
+        out.report("node_reverted", detail, event.peer.node_id, warning=True)
+    progress.rolled_back = event.why
     progress.quarantine(state.next_session())
 
 

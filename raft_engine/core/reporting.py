@@ -95,6 +95,12 @@ def _alarms(state: RaftState, now: Millis) -> list[Alarm]:
 
 def _reverted(progress: Progress) -> Alarm:
     node_id = progress.peer.node_id
+    if progress.rolled_back:
+        detail = f"node {node_id} {progress.rolled_back}; it is fenced and counts for nothing"
+        hint = (
+            f"stop node {node_id}, clear its data directory, then raftctl trigger allow-next-revert --to {node_id} --allow"
+        )
+        return Alarm("node_reverted", detail, hint, node_id)
     if progress.replaced_by:
         detail = f"node {node_id} came back with an empty data directory (incarnation {progress.replaced_by[:8]})"
     else:

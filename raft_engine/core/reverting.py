@@ -56,14 +56,15 @@ def _set(
     progress.armed_until = now + event.ttl_ms if event.ttl_ms > 0 else float("inf")
     effective: dict[str, object] = {"to": node_id, "allow": True, "term": state.term, "ttl_ms": event.ttl_ms or None}
     out.report("revert_armed", f"node {node_id} may revert once", node_id)
-    if progress.mode is Mode.REVERTED and not progress.replaced_by:
+    if progress.mode is Mode.REVERTED and not progress.replaced_by and not progress.rolled_back:
         progress.forget(state.next_session())
         progress.next = 1 if not state.log.purged.index else state.log.last.index + 1
         out.report("revert_allowed", f"node {node_id} is let in again", node_id)
         restart(state, leader, progress, now, out)
         return TriggerOutcome(True, True, f"node {node_id} had reverted; it is let in again", effective | {"used": True})
     if progress.mode is Mode.REVERTED:
-        detail = f"node {node_id} came back blank; it is let in as a new life"
+        what = "came back blank" if progress.replaced_by else "runs on an older copy of its disk; clear it first"
+        detail = f"node {node_id} {what}; it is let in as a new life"
         return TriggerOutcome(not was_armed, True, detail, effective)
     progress.matching = 0
     restart(state, leader, progress, now, out)

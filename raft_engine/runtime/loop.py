@@ -29,6 +29,7 @@ from raft_engine.core.events import (
     PeerConnected,
     PeerLost,
     PeerReplaced,
+    PeerRolledBack,
     ShutdownRequested,
     Ticked,
     WriteRequested,
@@ -220,6 +221,9 @@ class EngineLoop:
 
     def peer_replaced(self, peer: PeerId, seen: Incarnation) -> None:
         self.post(PeerReplaced(peer, seen))
+
+    def peer_rolled_back(self, peer: PeerId, why: str) -> None:
+        self.post(PeerRolledBack(peer, why))
 
     def _tick(self) -> None:
         self.post(Ticked())

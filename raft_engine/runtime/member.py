@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import secrets
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
@@ -24,6 +25,7 @@ from raft_engine.runtime.raft import Raft
 from raft_engine.storage.data_dir import DataDir
 from raft_engine.storage.identity import Identity
 from raft_engine.storage.interface import StateMachine
+from raft_engine.transport.boots import Boots
 from raft_engine.transport.bootstrap import bootstrap_call
 from raft_engine.transport.tcp import TcpTransport
 from raft_engine.types.bootstrap import BirthState, BootstrapQuery, BootstrapReply, BootstrapRequest
@@ -83,6 +85,8 @@ class Member:
         self._told = asyncio.Event()
         self._settled = asyncio.Event()
         self._birth_alarm: Alarm | None = None
+        self._boots = Boots(lambda: self.identity.boots)
+        self._is_boot_named = False
         self._cluster_ids: dict[NodeId, str] = {}
         """Of the peers that said hello while this node knew none."""
 
@@ -159,6 +163,9 @@ class Member:
     async def _start(self) -> None:
         if self.raft is not None:
             return
+        if not self._is_boot_named:
+            await asyncio.to_thread(self.data_dir.name_boot, secrets.token_hex(8))
+            self._is_boot_named = True
         await asyncio.to_thread(self._open_stores)
         transport = TcpTransport(
             self.identity.cluster,
@@ -167,6 +174,7 @@ class Member:
             self._listen_raft,
             bootstrap=self._keeper.answer,
             on_hello=self._heard_of,
+            boots=self._boots,
             backoff_min_ms=self._config.reconnect_backoff_min_ms,
             backoff_max_ms=self._config.reconnect_backoff_max_ms,
         )

@@ -37,12 +37,14 @@ from raft_engine.storage.snapshot_files import SnapshotFiles
 from raft_engine.types.bootstrap import BirthState
 from raft_engine.types.entry import EntryKind, make_entry
 from raft_engine.types.hard_state import HardState
-from raft_engine.types.ids import NOBODY, LogIndex, NodeId, Term
+from raft_engine.types.ids import NOBODY, Boot, LogIndex, NodeId, Term
 from raft_engine.types.log_id import BEFORE_LOG, LogId
 from raft_engine.types.membership import encode_membership
 
 STATE_MACHINE_DIRECTORY: Final = "sm"
 FIRST_INDEX: Final = LogIndex(1)
+BOOTS_KEPT: Final = 16
+"""Starts whose names a peer is told: one that was away for fewer can tell whether this directory went on from what it knew."""
 
 
 class DataDir:
@@ -110,6 +112,13 @@ class DataDir:
         """Replace the identity, durably. What was promised for good (`log_created`, boot counter) is never taken back."""
         with self._identity_lock:
             self._save_identity(identity)
+
+    def name_boot(self, name: str) -> None:
+        """Remember, durably, under which name this start makes itself known; before anybody hears of it."""
+        with self._identity_lock:
+            identity = self._identity
+            boots = (Boot(identity.boot_count, name), *identity.boots)[:BOOTS_KEPT]
+            self._save_identity(msgspec.structs.replace(identity, boots=boots))
 
     def mark_log_created(self) -> None:
         """Note, durably, that entries may be acknowledged from now on."""

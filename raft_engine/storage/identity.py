@@ -20,7 +20,7 @@ from raft_engine.errors import Damaged, DirectoryLocked, NewerFormat, WrongDirec
 from raft_engine.storage.files import Files
 from raft_engine.storage.hints import WAY_B_HINT
 from raft_engine.types.bootstrap import BirthState
-from raft_engine.types.ids import Incarnation, NodeId
+from raft_engine.types.ids import Boot, Incarnation, NodeId
 from raft_engine.types.membership import EMPTY_MEMBERSHIP, Membership
 
 FILE_NAME: Final = "identity.json"
@@ -32,7 +32,7 @@ _INCARNATION_BITS: Final = 128
 class Identity(msgspec.Struct, frozen=True):
     """`membership` is the cluster's first configuration, known from the preparation on; `cluster_id` too.
 
-    `log_created`: entries may have been acknowledged, so a missing log is a loss.
+    `boot_count` is the number of starts. `log_created`: entries may have been acknowledged, so a missing log is a loss.
     """
 
     cluster: str
@@ -43,6 +43,8 @@ class Identity(msgspec.Struct, frozen=True):
     birth: BirthState = BirthState.BLANK
     membership: Membership = EMPTY_MEMBERSHIP
     log_created: bool = False
+    boots: tuple[Boot, ...] = ()
+    """The names of the last starts, newest first: a copy of this directory that runs elsewhere, or later, has others."""
 
 
 class _IdentityFile(msgspec.Struct, frozen=True):

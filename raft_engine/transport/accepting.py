@@ -132,6 +132,11 @@ class Listener:
         if PeerId(hello.wanted_node_id, hello.wanted_incarnation) != me:
             self._reply_and_end(connection, self._identity.welcome())
             return
+        stale = self._identity.boots.why_stale(peer, hello.boots)
+        if stale:
+            self._log.warn("a peer that runs on an older copy is refused", f"{peer}: {stale}", peer)
+            self._reply_and_end(connection, Refused(f"{me} takes no messages from {peer}: {stale}"))
+            return
         if self._on_hello_seen is not None:
             self._on_hello_seen(peer, hello.cluster_id)
         older = self._by_peer.pop(peer, None)

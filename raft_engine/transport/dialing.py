@@ -25,6 +25,8 @@ from raft_engine.types.ids import PeerId
 CONNECT_TIMEOUT_S: Final = 2.0
 """A host that does not even refuse. Longer than a lost SYN's first repetition (1 s)."""
 GREETING_TIMEOUT_S: Final = 2.0
+STALE_COUNT: Final = 2
+"""Answers in a row of a run that must not be, before it is reported."""
 
 
 class Backoff(msgspec.Struct, frozen=True):
@@ -61,6 +63,7 @@ class Link:
         self._greeted = False
         self._is_somebody_else = False
         self._is_replaced = False
+        self._stale_count = 0
 
     async def run(self) -> None:
         """Dial for ever."""
@@ -138,8 +141,24 @@ class Link:
             self._is_somebody_else = self._is_replaced = True
             self._events.peer_replaced(self.peer, reply.incarnation)
             raise TransportError(f"another incarnation of node {self.peer.node_id} answers at {self.address}")
+        stale = self._identity.boots.why_stale(self.peer, reply.boots)
+        if stale:
+            self._refuse_stale(stale)
+        self._stale_count = 0
         assert self._dialed is not None
         self._greeted = True
         self._dialed.frames_from_now_on(self._deliver, FRAME_BYTES_MAX)
         self.connection = self._dialed
         self._events.peer_connected(self.peer)
+
+    def _refuse_stale(self, stale: str) -> None:
+        """A run that the peer's last known run did not lead to answers.
+
+        The first time it may be the last word of a process that its successor has already overtaken in our own ears.
+        Raises: TransportError.
+        """
+        self._is_somebody_else = True
+        self._stale_count += 1
+        if self._stale_count >= STALE_COUNT:
+            self._events.peer_rolled_back(self.peer, stale)
+        raise TransportError(f"node {self.peer.node_id} at {self.address} is not taken as it is: {stale}")

@@ -22,6 +22,7 @@ from typing import Any, Final
 import msgspec
 
 from raft_engine.errors import TransportError
+from raft_engine.transport.boots import Boots, Lineage
 from raft_engine.transport.codec import LENGTH, WIRE_VERSION, pack_peer
 from raft_engine.types.bootstrap import BootstrapReply, BootstrapRequest
 from raft_engine.types.ids import Incarnation, NodeId, PeerId
@@ -41,6 +42,7 @@ class PeerHello(msgspec.Struct, frozen=True, tag="peer"):
     incarnation: Incarnation
     wanted_node_id: NodeId
     wanted_incarnation: Incarnation
+    boots: Lineage = ()
 
 
 class BootstrapHello(msgspec.Struct, frozen=True, tag="bootstrap"):
@@ -59,6 +61,7 @@ class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
     cluster_id: str
     node_id: NodeId
     incarnation: Incarnation
+    boots: Lineage = ()
 
 
 class Answer(msgspec.Struct, frozen=True, tag="answer"):
@@ -128,17 +131,18 @@ def _decode(decoder: msgspec.json.Decoder[Any], frame: bytes | memoryview) -> An
 class Identity:
     """Who this node is. Its cluster id is a function: a blank node learns it while it is listening."""
 
-    def __init__(self, cluster: str, cluster_id: Callable[[], str], me: PeerId) -> None:
+    def __init__(self, cluster: str, cluster_id: Callable[[], str], me: PeerId, boots: Boots | None = None) -> None:
         pack_peer(me)
+        self.boots = boots or Boots()
         self.cluster = cluster
         self.cluster_id = cluster_id
         self.me = me
 
     def hello(self, wanted: PeerId) -> PeerHello:
-        return PeerHello(WIRE_VERSION, self.cluster, self.cluster_id(), *self.me, *wanted)
+        return PeerHello(WIRE_VERSION, self.cluster, self.cluster_id(), *self.me, *wanted, self.boots.mine)
 
     def welcome(self) -> Welcome:
-        return Welcome(WIRE_VERSION, self.cluster, self.cluster_id(), *self.me)
+        return Welcome(WIRE_VERSION, self.cluster, self.cluster_id(), *self.me, self.boots.mine)
 
     def why_foreign(self, other: PeerHello | Welcome) -> str:
         """Return why `other` is not of this cluster, empty if it is.

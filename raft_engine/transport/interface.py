@@ -31,6 +31,9 @@ class TransportEvents(Protocol):
     def peer_replaced(self, peer: PeerId, seen: Incarnation) -> None:
         """Another incarnation answers at the address of `peer`."""
 
+    def peer_rolled_back(self, peer: PeerId, why: str) -> None:
+        """`peer` runs on an older copy of its data directory; it is not connected to. May come repeatedly."""
+
 
 class Transport(Protocol):
     """Carries messages."""

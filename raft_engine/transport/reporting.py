@@ -73,6 +73,10 @@ class Reporter:
         if self._events:
             self._hand_over(self._events.peer_replaced, peer, seen)
 
+    def peer_rolled_back(self, peer: PeerId, why: str) -> None:
+        if self._events:
+            self._hand_over(self._events.peer_rolled_back, peer, why)
+
     def _hand_over(self, report: Callable[..., None], *what: object) -> None:
         try:
             report(*what)

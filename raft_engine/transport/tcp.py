@@ -15,6 +15,7 @@ from typing import Final
 
 from raft_engine.errors import TransportError
 from raft_engine.transport.accepting import BootstrapHandler, HelloWatcher, Listener
+from raft_engine.transport.boots import Boots
 from raft_engine.transport.codec import FrameReader, FrameWriter
 from raft_engine.transport.connection import Connection
 from raft_engine.transport.dialing import Backoff, Link
@@ -35,6 +36,7 @@ class TcpTransport:
 
     `cluster_id` may be a function: a blank node learns its id while it is listening. `bootstrap` answers the questions of a
     cluster's birth; without it they are refused. `on_hello` is told each peer that was let in, and the cluster id it gave.
+    `boots` says which runs of peers are known; it outlives this transport.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class TcpTransport:
         *,
         bootstrap: BootstrapHandler | None = None,
         on_hello: HelloWatcher | None = None,
+        boots: Boots | None = None,
         backoff_min_ms: int = 20,
         backoff_max_ms: int = 1000,
         queue_bytes_max: int = QUEUE_BYTES_MAX,
@@ -54,7 +57,7 @@ class TcpTransport:
         """host:port; after `start` the real one (the port may have been given as 0)."""
         self.dropped_count = 0
         """Messages that could not leave: no connection, a full queue, or too large."""
-        self._identity = Identity(cluster, cluster_id if callable(cluster_id) else lambda: cluster_id, me)
+        self._identity = Identity(cluster, cluster_id if callable(cluster_id) else lambda: cluster_id, me, boots)
         self._bootstrap = bootstrap
         self._on_hello = on_hello
         self._backoff = Backoff(backoff_min_ms, backoff_max_ms)

@@ -30,6 +30,16 @@ NOBODY = NodeId(0)
 UNKNOWN_INCARNATION = Incarnation("0" * 32)
 
 
+class Boot(NamedTuple):
+    """One run of a node's process: the how many-th start of its data directory, and the name drawn for it.
+
+    A directory restored from an older copy counts the same starts again, under other names.
+    """
+
+    number: int
+    name: str
+
+
 class PeerId(NamedTuple):
     """One life of one node: a wiped node comes back as another peer with the same id."""
 

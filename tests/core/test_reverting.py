@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from raft_engine.core.events import AllowNextRevertRequested, PeerConnected, PeerLost, PeerReplaced
+from raft_engine.core.commands import Report
+from raft_engine.core.events import AllowNextRevertRequested, PeerConnected, PeerLost, PeerReplaced, PeerRolledBack
 from raft_engine.core.progress import Mode
 from raft_engine.types.ids import Incarnation
 from raft_engine.types.outcomes import Expectation, RefusalCode, TriggerOutcome
@@ -233,3 +234,58 @@ def test_a_node_that_came_back_blank_is_let_in_as_a_new_life():
     allow(node)
     assert {3: life} == node.state.membership.learners
     assert Mode.REVERTED is node.target(3).mode
+
+
+# -- a node that runs on an older copy of its disk -------------------------------------------------------------------------------------
+
+
+def rolled_back(node: Node) -> Node:
+    node.do(PeerRolledBack(peer(3), "runs on an older copy"))
+    return node
+
+
+def test_a_node_on_an_older_copy_is_fenced_whatever_it_holds():
+    node = rolled_back(leader())
+    (alarm,) = node.engine.metrics(node.now).alarms
+    assert (Mode.REVERTED, 0, "node_reverted") == (node.target(3).mode, node.target(3).matching, alarm.code)
+    assert ("older copy" in alarm.detail, "clear its data directory" in alarm.hint) == (True, True)
+
+
+def test_it_is_reported_once():
+    node = leader()
+    event = PeerRolledBack(peer(3), "runs on an older copy")
+    assert [["node_reverted"], []] == [[c.event for c in node.handle(event) if isinstance(c, Report)] for _ in range(2)]
+
+
+def test_what_it_had_acknowledged_does_not_count_for_a_commit():
+    node = leader()
+    node.write(b"a")
+    node.flush()
+    node.do(PeerRolledBack(peer(3), "runs on an older copy"))
+    node.accept(3, 3)
+    assert 2 == node.state.committed
+    node.accept(2, 3)
+    assert 3 == node.state.committed
+
+
+def test_permission_does_not_let_the_copy_in_but_the_blank_life_after_it():
+    node = rolled_back(leader())
+    (outcome,) = outcomes(allow(node))
+    assert (True, Mode.REVERTED) == (outcome.changed, node.target(3).mode)
+    assert "older copy of its disk; clear it first" in outcome.detail
+    blank = Incarnation("f" * 32)
+    node.do(PeerReplaced(peer(3), blank))
+    assert {3: blank} == node.state.membership.learners
+
+
+def test_a_node_that_comes_back_on_its_own_disk_is_fenced_until_it_is_allowed():
+    node = rolled_back(leader())
+    node.do(PeerConnected(peer(3)))
+    assert Mode.REVERTED is node.target(3).mode
+    allow(node)
+    assert Mode.PROBE is node.target(3).mode
+
+
+def test_a_follower_has_nobody_to_fence():
+    node = Node()
+    assert [] == node.handle(PeerRolledBack(peer(3), "runs on an older copy"))

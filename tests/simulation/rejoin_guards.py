@@ -483,6 +483,22 @@ WAY_B = (
         "boot_count=max(1, identity.boot_count))",
         "a directory restored from an older copy cannot be told from the one that ran last",
     ),
+    bug(
+        "an_older_copy_is_let_in",
+        "test tests/transport/test_boots.py::test_a_run_of_an_older_copy_is_not_taken",
+        "transport.boots",
+        "            if names.get(known.number, known.name) != known.name:\n",
+        "            if False:\n",
+        "a voter whose disk was rolled back votes a second time in a term, and counts for what it has forgotten",
+    ),
+    bug(
+        "an_older_copy_is_told_by_its_counter_alone",
+        "test tests/transport/test_boots.py::test_a_run_of_an_older_copy_is_not_taken",
+        "transport.boots",
+        "            if names.get(known.number, known.name) != known.name:\n",
+        "            if newest.number == known.number and newest.name != known.name:\n",
+        "whoever starts the copy once more has it let in",
+    ),
 )
 
 GUARDS = (*WAY_A, *PERMISSION, *WAY_B)

@@ -52,6 +52,7 @@ class Recorder:
         self.connections: asyncio.Queue = asyncio.Queue()
         self.losses: asyncio.Queue = asyncio.Queue()
         self.replacements: asyncio.Queue = asyncio.Queue()
+        self.rollbacks: asyncio.Queue = asyncio.Queue()
         self.on_message = on_message
 
     def message_received(self, sender, message) -> None:
@@ -67,6 +68,9 @@ class Recorder:
 
     def peer_replaced(self, peer, seen) -> None:
         self.replacements.put_nowait((peer, seen))
+
+    def peer_rolled_back(self, peer, why) -> None:
+        self.rollbacks.put_nowait((peer, why))
 
 
 async def read_frame(reader: asyncio.StreamReader) -> bytes:

@@ -10,10 +10,12 @@ import pytest_asyncio
 
 from raft_engine.errors import TransportError
 from raft_engine.transport import accepting, dialing
+from raft_engine.transport.boots import Boots
 from raft_engine.transport.codec import LENGTH, FrameReader, FrameWriter
 from raft_engine.transport.handshake import Identity, Refused, Welcome, decode_reply, encode_greeting
 from raft_engine.transport.tcp import TcpTransport
 from raft_engine.types.entry import EntryKind, make_entry
+from raft_engine.types.ids import Boot
 from raft_engine.types.messages import ReadIndexRequest
 from tests.transport.peers import (
     CLUSTER,
@@ -198,6 +200,50 @@ async def test_two_lives_of_one_node_at_one_address_do_not_disturb_each_other(st
         bob.send(ALICE, answer(number))
         assert (BOB, answer(number)) == await events.messages.get()
     assert events.losses.empty()
+
+
+def run(*names: str) -> Boots:
+    """Somebody who knows nobody yet and has been started under these names."""
+    return Boots(lambda: tuple(Boot(len(names) - back, name) for back, name in enumerate(reversed(names))))
+
+
+async def test_a_peer_that_was_started_again_is_taken(start):
+    alice, events = await start(ALICE, boots=run("a"))
+    for names in ("b1",), ("b1", "b2"):
+        bob, bob_events = await start(BOB, "127.0.0.1:0", boots=run(*names))
+        await connect((alice, events), BOB, bob.listening_on)
+        await connect((bob, bob_events), ALICE, alice.listening_on)
+        await bob.close()
+    assert events.rollbacks.empty()
+
+
+async def test_a_peer_that_runs_on_an_older_copy_is_reported_and_neither_heard_nor_sent_to(start):
+    known = run("a")
+    alice, events = await start(ALICE, boots=known)
+    bob, _ = await start(BOB, boots=run("b1", "b2"))
+    await connect((alice, events), BOB, bob.listening_on)
+    await bob.close()
+    copy, copy_events = await start(BOB, bob.listening_on, boots=run("b1", "another b2"))
+    assert (BOB, True) == ((rolled_back := await events.rollbacks.get())[0], "older copy" in rolled_back[1])
+    copy.set_peers({ALICE: address(alice.listening_on)})
+    _, reason = await copy_events.losses.get()
+    assert "takes no messages from" in reason
+    assert "older copy of its data directory" in reason
+    alice.send(BOB, request(1))
+    assert (1, True, True) == (alice.dropped_count, copy_events.messages.empty(), copy_events.connections.empty())
+
+
+async def test_the_last_word_of_a_process_that_was_overtaken_is_no_rollback(start):
+    known = run("a")
+    alice, events = await start(ALICE, boots=known)
+    bob, _ = await start(BOB, boots=run("b1"))
+    known.why_stale(BOB, run("b1", "b2").mine)  # its successor was heard of first
+    alice.set_peers({BOB: address(bob.listening_on)})
+    assert "is not taken as it is" in (await events.losses.get())[1]
+    await bob.close()
+    await start(BOB, bob.listening_on, boots=run("b1", "b2"))
+    assert BOB == await events.connections.get()
+    assert events.rollbacks.empty()
 
 
 @pytest.mark.parametrize(

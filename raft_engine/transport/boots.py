@@ -1,0 +1,48 @@
+"""Which run of a node's process speaks: one that goes on from the last one heard of, or one from an older copy of its directory?
+
+Every start counts itself and draws a name, durably, before it says anything; a hello carries the last few of these names.
+Whoever knows run 6 of a peer as `a` lets in run 6 `a`, and a run 8 whose run 6 was `a`. A directory restored from an older
+copy (a rolled back virtual machine, a backup) counts on from there under other names: it has forgotten votes and entries that
+it promised, and does not know it. It is let in by nobody who has heard of a run that it does not descend from.
+What is known lives in memory: when all nodes are restored to one backup and started, they all take each other as they are.
+Source: rejoin_safety (way B, the boot counter).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from raft_engine.types.ids import Boot, PeerId
+
+Lineage = tuple[Boot, ...]
+"""Newest first; empty: not told (a transport without a disk behind it)."""
+
+
+class Boots:
+    """What this node has heard of its peers' runs. It outlives the engine, not the process."""
+
+    def __init__(self, mine: Callable[[], Lineage] = lambda: ()) -> None:
+        self._mine = mine
+        self._known: dict[PeerId, Boot] = {}
+
+    @property
+    def mine(self) -> Lineage:
+        return self._mine()
+
+    def why_stale(self, peer: PeerId, lineage: Lineage) -> str:
+        """Return why this run of `peer` does not go on from the last one known, empty if it does; then it is the one known."""
+        if not lineage:
+            return ""
+        newest, known = lineage[0], self._known.get(peer)
+        if known is not None:
+            names = dict(lineage)
+            if newest.number < known.number:
+                return (
+                    f"it was started {newest.number} times, but start {known.number} of node {peer.node_id} is known already"
+                )
+            if names.get(known.number, known.name) != known.name:
+                return (
+                    f"its start {known.number} is not the one that is known: it runs on an older copy of its data directory"
+                )
+        self._known[peer] = newest
+        return ""

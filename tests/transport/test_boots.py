@@ -1,0 +1,59 @@
+"""Which run of a peer's process goes on from the last one known: raft_engine/transport/boots.py."""
+
+from __future__ import annotations
+
+import pytest
+
+from raft_engine.transport.boots import Boots
+from raft_engine.types.ids import Boot
+from tests.transport.peers import peer
+
+BOB, CAROL = peer(2), peer(3)
+
+
+def runs(*names: str, upto: int | None = None) -> tuple[Boot, ...]:
+    """Runs 1, 2, … under these names (or those that end with run `upto`), newest first."""
+    newest = len(names) if upto is None else upto
+    return tuple(Boot(newest - back, name) for back, name in enumerate(reversed(names)))
+
+
+@pytest.mark.parametrize(
+    ("known", "now"),
+    [
+        (runs("a"), runs("a")),
+        (runs("a"), runs("a", "b")),
+        (runs("a"), runs("a", "b", "c")),
+        (runs("a", "b"), runs("b", "c", upto=3)),
+        (runs("a"), runs("x", "y", upto=40)),
+        (runs("a"), ()),
+        ((), runs("a")),
+    ],
+    ids=["the same run", "the next one", "two later", "few names are told", "too long ago to tell", "not told", "not known"],
+)
+def test_a_run_that_goes_on_from_the_known_one_is_taken(known, now):
+    boots = Boots()
+    boots.why_stale(BOB, known)
+    assert "" == boots.why_stale(BOB, now)
+
+
+@pytest.mark.parametrize(
+    ("now", "why"),
+    [
+        (runs("a"), "it was started 1 times, but start 2 of node 2 is known already"),
+        (runs("a", "x"), "its start 2 is not the one that is known"),
+        (runs("a", "x", "y"), "its start 2 is not the one that is known"),
+    ],
+    ids=["an earlier run", "the same number", "a later run of the copy"],
+)
+def test_a_run_of_an_older_copy_is_not_taken(now, why):
+    boots = Boots()
+    boots.why_stale(BOB, runs("a", "b"))
+    assert boots.why_stale(BOB, now).startswith(why)
+    assert "" == boots.why_stale(BOB, runs("a", "b", "c")), "the right one still is"
+
+
+def test_each_peer_and_each_life_has_its_own_runs():
+    boots = Boots()
+    boots.why_stale(BOB, runs("a", "b"))
+    assert "" == boots.why_stale(CAROL, runs("x"))
+    assert "" == boots.why_stale(peer(2, life=1), runs("x"))
