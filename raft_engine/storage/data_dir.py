@@ -218,7 +218,10 @@ class DataDir:
             log_created=identity.log_created or self._identity.log_created,
             boot_count=max(identity.boot_count, self._identity.boot_count),
         )
-        save_identity(self.path, kept, self._files)
+        try:
+            save_identity(self.path, kept, self._files)
+        except OSError as error:
+            raise storage_failed(error, "saving the identity", self.path) from error
         self._identity = kept
 
     def _note_first_segment(self) -> None:
@@ -239,6 +242,7 @@ class DataDir:
                 f"{IDENTITY_NAME} is gone, but vote or log of a node are there", path=str(self.path), hint=WAY_B_HINT
             )
         HardStateFile(self.path, self._files).close()
+        self._files.fsync_dir(self.path)  # a start that was killed may have left its name unsynced
 
     def _check_log_is_there(self) -> None:
         if self._identity.log_created and not self._files.exists(self.path / LOG_DIRECTORY / MARKS_NAME):

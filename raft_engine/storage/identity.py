@@ -126,7 +126,8 @@ def prepare_directory(directory: Path, files: Files) -> None:
     if not files.exists(directory):
         files.make_parents(directory)
         files.mkdir(directory)
-        files.fsync_dir(directory.parent)
+    if not files.exists(directory / FILE_NAME):
+        _make_name_durable(directory, files)
     owner, mode = files.owner_and_mode(directory)
     if not stat.S_ISDIR(mode):
         raise WrongDirectory("the data directory is not a directory", path=str(directory), hint="correct data_dir")
@@ -142,6 +143,15 @@ def prepare_directory(directory: Path, files: Files) -> None:
             path=str(directory),
             hint=f"chmod 700 {directory}",
         )
+
+
+def _make_name_durable(directory: Path, files: Files) -> None:
+    """Make sure of the path to a directory of which nobody knows whether it was made just now, and how far up."""
+    for parent in directory.absolute().parents:
+        try:
+            files.fsync_dir(parent)
+        except PermissionError:
+            return  # not ours to list, hence not made by us, nor what is above
 
 
 class DirectoryLock:

@@ -157,22 +157,28 @@ def _finish_restore(path: Path, plan: Restore, files: Files) -> None:
         files.replace(aside / WIPE_NAME, msgspec.json.encode(note))
     for part in PARTS:
         # While the retired part is still there, or if there never was one, what stands in its place is the present one.
-        comes_back = part in plan.parts
-        is_present = files.exists(retired / part) or not comes_back
+        is_present = files.exists(retired / part) or part not in plan.parts
         if is_present and files.exists(path / part):
             files.rename(path / part, aside / part)
-        if comes_back and files.exists(retired / part):
+    _sync_all(files, aside, path)  # no name is given anew before it is durably free
+    for part in plan.parts:
+        if files.exists(retired / part):
             files.rename(retired / part, path / part)
-    for directory in (aside, retired, path):
-        if files.exists(directory):
-            files.fsync_dir(directory)
+    _sync_all(files, retired, path)
     _save_recovery(path, plan.recovery, files)
     if files.exists(retired / WIPE_NAME):
         files.unlink(retired / WIPE_NAME)
     if files.exists(retired) and not files.names(retired):
         files.rmdir(retired)
+    files.fsync_dir(path)
     files.unlink(path / RESTORE_NAME)
     files.fsync_dir(path)
+
+
+def _sync_all(files: Files, *directories: Path) -> None:
+    for directory in directories:
+        if files.exists(directory):
+            files.fsync_dir(directory)
 
 
 def _check_may_be_undone(path: Path, files: Files) -> None:

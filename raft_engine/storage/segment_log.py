@@ -89,6 +89,9 @@ def _fail_stop(method: Callable[Concatenate[SegmentLog, _P], None]) -> Callable[
             raise StorageFailed(str(self.failure))
         try:
             method(self, *args, **kwargs)
+        except StorageFailed as error:
+            self.failure = error
+            raise
         except OSError as error:
             self.failure = storage_failed(error, f"log {method.__name__}", self.directory)
             raise self.failure from error
@@ -246,11 +249,13 @@ class SegmentLog:
             self._say_durable(active)
 
     def _say_durable(self, segment: Segment) -> None:
-        """Put a seal behind the last record. Nobody waits for it: it is there for a later start to read."""
-        if segment.end + SEAL_BYTES <= segment.size:
-            seal = encode_seal(segment.header.salt, segment.end, segment.end)
-            self._files.pwrite(_open_file(segment), seal, segment.end)
-            segment.sealed_at = segment.end
+        """Put a seal behind the last record. Nobody waits for it: it is there for a later start to read.
+
+        In a full segment it stands behind the end, so that rot in the last record is known for what it is there too.
+        """
+        seal = encode_seal(segment.header.salt, segment.end, segment.end)
+        self._files.pwrite(_open_file(segment), seal, segment.end)
+        segment.sealed_at = segment.end
 
     def _write(self, segment: Segment, records: list[bytes]) -> int:
         """Write as many records as fit, at least one, and return how many."""
@@ -278,6 +283,7 @@ class SegmentLog:
             if active.count == 0 or active.end + SEAL_BYTES + record_bytes <= active.size:
                 return active
             self._sync_segment()
+            self._files.fdatasync(_open_file(active))  # its last seal too: torn, it would be taken for rot from now on
         if self._marks.newest == 0:
             self._before_first_segment()
         header = SegmentHeader(LogIndex(self._last.index + 1), self._last, self._files.random_bits(32))

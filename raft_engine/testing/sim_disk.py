@@ -6,7 +6,9 @@ not yet synced.
 
     write, cut         durable when that file is synced
     name, unname, move durable when a directory they touch is synced
-    failed sync        what it should have made durable never will be, and later syncs succeed (fsyncgate, 2018)
+    failed sync        what it should have made durable of a file never will be, and later syncs succeed (fsyncgate, 2018);
+                       names are not forgotten: a file system that cannot write its own records stops (Rebello et al.,
+                       "Can Applications Recover from fsync Failures?", ATC 2020)
 
 When the power fails any part of that list may have reached the disk: `crash_states` goes through prefixes, single changes
 kept or lost, data without names, names without data, files of the right size without their content, and writes torn at every
@@ -33,6 +35,8 @@ from raft_engine.storage.files import DIRECTORY_MODE, Files
 SECTOR_BYTES: Final = 512
 """What a disk writes whole or not at all."""
 ROOT: Final = 0
+_EVERY_SUBSET_UPTO: Final = 6
+"""So many unsynced changes are kept and lost in every combination (64); of more, those that `_survivors` names."""
 _NEW_YEAR: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -204,6 +208,13 @@ class SimDisk:
         """A sync failed: the kernel calls those pages clean, and they never reach the disk."""
         self._taken_from_pending(node)
 
+    def sync_partly(self, node: int, part: int) -> None:
+        """Make durable one `part`-th of what a sync would: its first changes."""
+        waiting = [change for change in self.pending if _is_about(change, node)]
+        for change in waiting[: len(waiting) // part]:
+            self.durable.apply(change)
+            self.pending.remove(change)
+
     def used_bytes(self) -> int:
         return sum(map(len, self.visible.contents.values()))
 
@@ -230,6 +241,29 @@ class SimDisk:
             content = tree.contents[node]
             if offset < len(content):
                 tree.apply(Write(node, offset, bytes([content[offset] ^ mask])))
+
+    def settle(self) -> None:
+        """Everything that can be seen becomes durable, as on a machine that is shut down in order."""
+        self.pending.clear()
+        self.durable = self.visible.copy()
+
+    def copy(self) -> SimDisk:
+        """Return a disk in the same state, without processes and without a journal."""
+        other = SimDisk(capacity_bytes=self.capacity_bytes)
+        other.visible, other.durable = self.visible.copy(), self.durable.copy()
+        other.pending = list(self.pending)
+        other._next_node = self._next_node
+        return other
+
+    def repeat(self, step: Step) -> None:
+        """Do once more what a journal says; the disk must be as it was when the journal began."""
+        if isinstance(step, Sync):
+            self.sync(step.node)
+            return
+        if isinstance(step, Name):
+            node = self.new_node(is_directory=step.is_directory)
+            assert node == step.node, "the journal did not begin with this disk"
+        self.change(step)
 
     # --- looking -----------------------------------------------------------------------------------------------------------
 
@@ -405,7 +439,7 @@ class SimFiles(Files):
         try:
             self._call(name, path)
         except OSError:
-            if self._life == self.disk.lives:
+            if self._life == self.disk.lives and node in self.disk.visible.contents:
                 self.disk.forget(node)
             raise
         self.disk.sync(node)
@@ -439,37 +473,32 @@ class SimFiles(Files):
         return size + max(0, self.disk.capacity_bytes - self.disk.used_bytes())
 
 
-def crash_states(journal: Sequence[Step]) -> Iterator[tuple[int, str, SimDisk]]:
+def crash_states(journal: Sequence[Step], start: SimDisk | None = None) -> Iterator[tuple[int, str, SimDisk]]:
     """Yield what a crash after each step may leave: (steps done, what was lost, the disk as the next start finds it).
 
     No two states of one step are the same.
+
+    Args:
+        start: the disk when the journal began; None: an empty one.
     """
-    disk = SimDisk()
+    disk = SimDisk() if start is None else start.copy()
     for done in range(len(journal) + 1):
         if done:
-            _repeat(disk, journal[done - 1])
-        seen: set[tuple[tuple[str, bytes | None], ...]] = set()
-        for what, kept in _survivors(disk.pending):
-            state = SimDisk()
-            state.visible = disk.durable.copy()
-            state._next_node = disk._next_node  # noqa: SLF001 (the same class of things)
-            for change in kept:
-                state.visible.apply(change)
-            state.durable = state.visible.copy()
-            image = state.image()
-            if image not in seen:
-                seen.add(image)
-                yield done, what, state
+            disk.repeat(journal[done - 1])
+        for what, state in power_losses(disk):
+            yield done, what, state
 
 
-def _repeat(disk: SimDisk, step: Step) -> None:
-    if isinstance(step, Sync):
-        disk.sync(step.node)
-        return
-    if isinstance(step, Name):
-        node = disk.new_node(is_directory=step.is_directory)
-        assert node == step.node, "the journal does not begin with an empty disk"
-    disk.change(step)
+def power_losses(disk: SimDisk) -> Iterator[tuple[str, SimDisk]]:
+    """Yield what the power's failing now may leave: (what was lost, the disk as the next start finds it), no two the same."""
+    seen: set[tuple[tuple[str, bytes | None], ...]] = set()
+    for what, kept in _survivors(disk.pending):
+        state = disk.copy()
+        state.power_fails(kept)
+        image = state.image()
+        if image not in seen:
+            seen.add(image)
+            yield what, state
 
 
 def _survivors(pending: list[Change]) -> Iterator[tuple[str, list[Change]]]:
@@ -479,6 +508,9 @@ def _survivors(pending: list[Change]) -> Iterator[tuple[str, list[Change]]]:
     if not count:
         return
     yield "all unsynced lost", []
+    if count <= _EVERY_SUBSET_UPTO:
+        for bits in range(1, 2**count - 1):
+            yield f"changes {bits:0{count}b} of {count}", [change for at, change in enumerate(pending) if bits >> at & 1]
     for number in range(1, count):
         yield f"only the first {number} of {count}", pending[:number]
     for number in range(count):
