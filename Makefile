@@ -3,12 +3,13 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick acceptance verify fix simulate simulate-slice simulate-rejoins spec mutants bench clean
+.PHONY: help demo test quick acceptance verify fix simulate simulate-slice simulate-rejoins crash-points spec mutants bench clean
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
 BIN := .venv/bin
 HOURS ?= 1
 REJOINS ?= 50
+MIXED ?= 0
 # Where programs under test keep what would be in a home directory, and what tests would leave in /tmp.
 SANDBOX = $(CURDIR)/.demo/$@
 IN_SANDBOX = rm -rf $(SANDBOX) && mkdir -p $(SANDBOX)/tmp $(SANDBOX)/home && env HOME=$(SANDBOX)/home TMPDIR=$(SANDBOX)/tmp \
@@ -65,6 +66,10 @@ simulate-slice: ## What each change must pass: 20 virtual cluster hours, every k
 simulate-rejoins: ## Nodes wiped, lost and put back under all other faults, until REJOINS=50 of them are whole again
 	@sh scripts/setup.sh dev
 	@$(BIN)/python -m raft_engine.testing.simulate --rejoins $(REJOINS) --seconds 40 --jobs 2
+
+crash-points: ## The stores in every crash, each recovery cut and failed too; MIXED=200 further scripts, ONLY=wipe for some
+	@sh scripts/setup.sh dev
+	@$(BIN)/python -m raft_engine.testing.crash_campaign --jobs 2 --mixed $(MIXED) --only "$(ONLY)"
 
 spec: ## The TLA+ models of the rejoin, with and without each of its guards; needs Java
 	@sh scripts/setup.sh dev

@@ -232,7 +232,8 @@ def test_killed_at_any_call_of_its_birth_a_node_is_born_at_the_next_start(tmp_pa
     directory.ensure_first_entry()
     directory.close()
     for fatal in range(before + 1, probe.calls + 1):
-        path = tmp_path / f"n{fatal}"
+        path = tmp_path / f"{fatal}" / "n"
+        path.parent.mkdir()
         files = VolatileFiles(fatal)
         directory = started(path, files)
         with pytest.raises(PowerCut):
