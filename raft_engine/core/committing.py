@@ -55,9 +55,10 @@ def on_applied(state: RaftState, upto: LogId, results: list[object], out: Outbox
     if writes and writes[0][0] <= upto.index:
         first = upto.index - len(results) + 1
         answers: list[tuple[Ticket, LogId, object]] = []
+        log_id_at = state.log.at
         while writes and writes[0][0] <= upto.index:
             index, ticket = writes.popleft()
-            answers.append((ticket, state.log.at(index), results[index - first]))
+            answers.append((ticket, log_id_at(index), results[index - first]))
         out.push(RespondWrites(answers))
 
 

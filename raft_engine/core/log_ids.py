@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import groupby
+from operator import attrgetter
 
 from raft_engine.types.entry import Entry
 from raft_engine.types.ids import LogIndex, NodeId, Term
@@ -39,6 +41,8 @@ class LogIdList:
 
     def at(self, index: int) -> LogId:
         """Return the id at `index`, which must be there."""
+        if self._first and self._first[-1] <= index <= self.last.index:
+            return LogId(self._terms[-1], self._nodes[-1], LogIndex(index))
         log_id = self.get(index)
         assert log_id is not None, f"index {index} is outside the log ({self.purged}, {self.last}]"
         return log_id
@@ -60,9 +64,11 @@ class LogIdList:
 
     def append(self, entries: Sequence[Entry]) -> None:
         """Add entries that follow the last one."""
-        for entry in entries:
-            assert entry.index == self.last.index + 1
-            self.extend(entry.term, entry.node_id, entry.index)
+        for _, group in groupby(entries, key=attrgetter("term")):
+            run = list(group)
+            assert run[0].index == self.last.index + 1
+            assert run[-1].index == self.last.index + len(run)
+            self.extend(run[-1].term, run[-1].node_id, run[-1].index)
 
     def truncate(self, after: int) -> None:
         """Forget every id after `after`."""

@@ -139,11 +139,13 @@ def encode_put(key: bytes, value: bytes, condition: Condition | None = None, ide
 
     Raises: ValueError: key, value, condition or idempotency key are out of bounds.
     """
-    _check_key(key)
+    if not 1 <= len(key) <= KEY_BYTES_MAX:
+        _check_key(key)
     if len(value) > VALUE_BYTES_MAX:
         raise ValueError(f"the value has {len(value)} bytes; at most {VALUE_BYTES_MAX} are allowed")
     wire_condition = None if condition is None else _wire_condition(condition)
-    return _encode((COMMAND_VERSION, _checked(idempotency_key), ((PUT, key, value, wire_condition),)))
+    known_by = None if idempotency_key is None else _checked(idempotency_key)
+    return _encode((COMMAND_VERSION, known_by, ((PUT, key, value, wire_condition),)))
 
 
 def encode_delete(key: bytes, condition: Condition | None = None, idempotency_key: bytes | None = None) -> bytes:

@@ -97,7 +97,7 @@ class Connection(HttpToolsProtocol):
                 if not self._slots and self.begun == _IDLE:
                     self.begun = self.loop.time()
                 return
-            if request is None or (self._slots and self._slots[-1].method != request.method):
+            if request is None or (self._slots and self._slots[-1].is_read != (request.value is None)):
                 if self._slots:
                     self._held = bytearray(data[at:])
                     self.flow.pause_reading()

@@ -88,10 +88,6 @@ class Request(NamedTuple):
     end: int
     """Where the next request begins in the bytes it was found in."""
 
-    @property
-    def method(self) -> str:
-        return "GET" if self.value is None else "PUT"
-
 
 MORE: Final = Request(b"", None, b"", 0)
 """Not whole yet."""
@@ -210,13 +206,14 @@ class FastLane:
 class Slot:
     """One request under way: its place in the order of replies. `reply` None: not answered yet."""
 
-    __slots__ = ("_answered", "_lane", "_raft", "_ticket", "begun", "key", "method", "reply")
+    __slots__ = ("_answered", "_lane", "_raft", "_ticket", "begun", "is_read", "key", "method", "reply")
 
     def __init__(self, lane: FastLane, request: Request, answered: Callable[[], None]) -> None:
         self.reply: bytes | None = None
         self.begun = lane.now()
         self.key = request.key
-        self.method = request.method
+        self.is_read = request.value is None
+        self.method = "GET" if self.is_read else "PUT"
         self._lane = lane
         self._answered = answered
         self._raft: Raft | None = None
