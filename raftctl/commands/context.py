@@ -82,7 +82,7 @@ def add(
     name: Annotated[str, typer.Argument(metavar="NAME")],
     driver: Annotated[
         list[str] | None,
-        typer.Option("--driver", metavar="NODE=http|local", help="How runbooks stop and start a node; repeatable."),
+        typer.Option("--driver", metavar="NODE=http|local|manual", help="How runbooks stop and start a node; repeatable."),
     ] = None,
 ) -> None:
     """Add a context with the endpoints given by --endpoint."""
@@ -115,8 +115,9 @@ def add(
 
 def _parse_driver(text: str) -> tuple[int, str]:
     node_id, equals, word = text.partition("=")
-    if not equals or not node_id.isdecimal() or word not in {"http", "local"}:
-        raise usage(f"--driver {text}: not a driver", "write --driver 3=http or --driver 3=local")
+    if not equals or not node_id.isdecimal() or word not in {"http", "local", "manual"}:
+        hint = "write --driver 3=http, 3=local or 3=manual; what command runs stands in the configuration file"
+        raise usage(f"--driver {text}: not a driver", hint)
     return int(node_id), word
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -104,22 +105,14 @@ def resume(session: Session, run: RunOrFileArgument) -> None:
     """Go on with a run that did not end: the program died, it needed attention, or its journal came from elsewhere."""
     from raftctl.runbook.conduct import resume
 
-    run_id = _run_id(run)
-    if session.flags.dry_run:
-        _show_next(session, run_id)
-    else:
-        resume(_its_session(session, run_id), run_id)
+    _go_on(session, _run_id(run), resume)
 
 
 def abort(session: Session, run: RunOrFileArgument) -> None:
     """Undo a run that did not end, as far as there is a way back."""
     from raftctl.runbook.conduct import abort
 
-    run_id = _run_id(run)
-    if session.flags.dry_run:
-        _show_next(session, run_id)
-    else:
-        abort(_its_session(session, run_id), run_id)
+    _go_on(session, _run_id(run), abort)
 
 
 def export(
@@ -164,6 +157,18 @@ def _run_id(run: str) -> str:
     from raftctl.runbook.journal import adopt
 
     return adopt(Path(run)) if "/" in run or run.endswith(".jsonl") else run
+
+
+def _go_on(session: Session, run_id: str, how: Callable[[Session, str], None]) -> None:
+    if session.flags.dry_run:
+        _show_next(session, run_id)
+        return
+    its = _its_session(session, run_id)
+    try:
+        how(its, run_id)
+    finally:
+        if its is not session:
+            its.close()
 
 
 def _show_next(session: Session, run_id: str) -> None:

@@ -23,6 +23,7 @@ from raftctl.runbook.journal import FORMAT, RESUMABLE, Journal, RunFile
 from raftctl.runbook.lock import ClusterLock, holder_text, operator_and_host
 from raftctl.runbook.receipt import receipt_of, show_receipt, write_receipt
 from raftctl.session import Session
+from raftctl.survey import Survey
 
 # -- beginning -----------------------------------------------------------------------------------------------------------
 
@@ -50,7 +51,8 @@ def start(session: Session, runbook: Runbook) -> None:
     try:
         lock = ClusterLock(session.client, journal.run_id, runbook.name)
         run = Run(session, journal, lock, Past(), session.flags.override)
-        run.write("run_begun", **_began(session, runbook, plan, findings), run=journal.run_id, facts=plan.facts)
+        began = _began(session, runbook, plan, findings)
+        run.write("run_begun", **began, cluster_id=_cluster_id(survey), run=journal.run_id, facts=plan.facts)
         try:
             lock.take(force="no-lock" in session.flags.override)
         except (CtlError, KeyboardInterrupt) as trouble:
@@ -78,6 +80,10 @@ def _began(session: Session, runbook: Runbook, plan: Plan, findings: Sequence[Fi
         "version": __version__,
         "rules": [msgspec.to_builtins(item) for item in findings],
     }
+
+
+def _cluster_id(survey: Survey) -> str:
+    return survey.view.cluster_id if survey.view is not None else ""
 
 
 def _conduct(session: Session, runbook: Runbook, run: Run, journal: Journal, lock: ClusterLock) -> None:
@@ -163,10 +169,12 @@ def _check_cluster(session: Session, file: RunFile) -> None:
     """Raises: CtlError: the context leads to another cluster than the run's."""
     survey = session.survey()
     wanted = str(file.began.get("cluster"))
-    if survey.cluster != wanted:
+    is_same_id = _cluster_id(survey) == file.began.get("cluster_id", "")
+    if survey.cluster != wanted or not is_same_id:
         raise CtlError(
             "refused",
-            f"run {file.run_id} is of cluster {wanted!r}, this context leads to {survey.cluster!r}; nothing was done",
+            f"run {file.run_id} is of cluster {wanted!r}, this context leads to "
+            f"{'another one of that name' if survey.cluster == wanted else repr(survey.cluster)}; nothing was done",
             hint=f"name the right one: -c NAME, or -e {' -e '.join(file.began.get('endpoints', []))}",
             rule_ids=["same-cluster"],
         )

@@ -248,7 +248,7 @@ class Rejoin(Runbook):
     def _wiped_since(self, run: Run, order: WipeOrder, error: CtlError) -> str:
         """An order went out, its answer did not come, and now it is refused: return if the node went on, whatever it did."""
         status = look(run.client, self._target)
-        if status is None or status.stopped or error.outcome_unknown or status.life == order.life:
+        if status is None or status.stopped or status.life == order.life:
             raise error
         ran = (
             "it recovers from that wipe" if _recovers(status, order) else "it was wiped and has recovered, or was not wiped"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
 import socket
 from pathlib import Path
 
@@ -12,7 +11,6 @@ import pytest
 
 from tests.acceptance.cluster import Cluster, Json, Load, Node, missing, read_all
 from tests.acceptance.conftest import ClusterMaker
-from tests.acceptance.gate import Gate
 from tests.ports import free_ports
 
 SURE = ("--yes", "--confirm", "demo")
@@ -174,146 +172,6 @@ def test_without_a_terminal_it_needs_yes_and_the_cluster_s_name(shared: Cluster)
     assert "--confirm" in shared.raftctl("rejoin-node", node, "--yes", code=2).stderr
     shared.raftctl("rejoin-node", node, "--yes", "--confirm", "production", code=5)
     assert picture(shared) == before
-
-
-# -- interrupted -------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def gated(make_cluster: ClusterMaker):
-    """A cluster in which raftctl reaches every node through a gate, and the gates by node id."""
-    cluster = make_cluster()
-    gates = {}
-    for node in cluster:
-        (port,) = free_ports(1)
-        gates[node.node_id] = Gate(port, node.management_port)
-        node.extra = f'\n[advertise]\nmanagement = "http://127.0.0.1:{port}"\nraft = "{node.raft_address}"\n'
-        cluster.write_config(node)
-    endpoints = json.dumps([f"http://127.0.0.1:{gate.port}" for gate in gates.values()])
-    cluster.config.write_text(f'current-context = "demo"\n[contexts.demo]\nendpoints = {endpoints}\n', "utf-8")
-    cluster.start()
-    members = {
-        str(node.node_id): {"raft": node.raft_address, "management": f"http://127.0.0.1:{gates[node.node_id].port}"}
-        for node in cluster
-    }
-    assert cluster[1].post("/v1/init", {"members": members}).status_code == 200
-    cluster.leader()
-    yield cluster, gates
-    for gate in gates.values():
-        gate.close()
-
-
-def test_ctrl_c_before_the_wipe_undoes_everything(gated):
-    cluster, gates = gated
-    fill(cluster, 30)
-    leader = cluster.leader()
-    node = cluster.followers()[0]
-    before = files(node)
-    gates[leader.node_id].hold_at = b"POST /v1/barrier"
-    running = cluster.start_raftctl("rejoin-node", str(node.node_id), *SURE, "--request-timeout", "120s")
-    assert gates[leader.node_id].reached.wait(90)
-    assert node.status()["state"] == "shutdown"
-    gates[leader.node_id].hold_at = b""
-    running.send_signal(signal.SIGINT)
-    _, told = running.communicate(timeout=120)
-    assert running.returncode == 130, told
-    assert files(node) == before
-    assert_whole(cluster, node)
-
-
-def the_run(cluster: Cluster) -> Json:
-    (run,) = cluster.raftctl("runs", "list", "-o", "json").data["items"]
-    return run
-
-
-STEPS = ["stop-raft", "barrier", "allow-next-revert", "wipe", "start-raft"]
-"""Requests of a rejoin, in order; the barrier, the permission and the proof go to the leader."""
-
-
-def kill_at(gated: tuple[Cluster, dict[int, Gate]], node: Node, request: str) -> None:
-    """Begin a rejoin and kill raftctl while one of its requests is on its way; it never arrives."""
-    cluster, gates = gated
-    at = gates[cluster.leader().node_id if request in {"barrier", "allow-next-revert"} else node.node_id]
-    at.hold_at = b"/" + request.encode()
-    running = cluster.start_raftctl("rejoin-node", str(node.node_id), *SURE, "--request-timeout", "120s")
-    assert at.reached.wait(90)
-    running.kill()
-    running.communicate(timeout=60)
-    at.drop()
-
-
-@pytest.mark.parametrize("request_", STEPS)
-def test_a_run_whose_raftctl_was_killed_is_resumed(gated, request_: str):
-    cluster, _ = gated
-    fill(cluster, 30)
-    node = cluster.followers()[0]
-    with Load(cluster, "load/") as load:
-        load.more(20)
-        kill_at(gated, node, request_)
-        run = the_run(cluster)
-        assert (run["outcome"], run["resumable"]) == ("unfinished", True)
-        receipt = cluster.raftctl("runs", "resume", run["run"], "-o", "json").data
-        load.more(20)
-    assert receipt["attempts"] == 2
-    assert the_run(cluster)["outcome"] == "done"
-    assert len(list(node.data.glob("retired-*"))) == 1
-    cluster.settled()
-    assert [missing(load, each) for each in cluster] == [[], [], []]
-    assert_whole(cluster, node)
-
-
-@pytest.mark.parametrize("request_", STEPS)
-def test_a_run_whose_raftctl_was_killed_is_undone(gated, request_: str):
-    cluster, _ = gated
-    fill(cluster, 30)
-    node = cluster.followers()[0]
-    with Load(cluster, "load/") as load:
-        load.more(20)
-        kill_at(gated, node, request_)
-        run = the_run(cluster)
-        cluster.raftctl("runs", "abort", run["run"])
-        load.more(20)
-    assert the_run(cluster)["outcome"] == "undone"
-    cluster.settled()
-    assert [missing(load, each) for each in cluster] == [[], [], []]
-    assert_whole(cluster, node)
-
-
-def test_a_journal_copied_to_another_machine_is_resumed_there(gated):
-    cluster, _ = gated
-    fill(cluster, 30)
-    node = cluster.followers()[0]
-    kill_at(gated, node, "wipe")
-    run = the_run(cluster)["run"]
-    copy = cluster.directory / "copied.jsonl"
-    cluster.raftctl("runs", "export", run, "--to", str(copy))
-    elsewhere = {"RAFTCTL_STATE": str(cluster.directory / "elsewhere")}
-    cluster.raftctl("runs", "resume", str(copy), more=elsewhere)
-    assert [each["outcome"] for each in cluster.raftctl("runs", "list", "-o", "json", more=elsewhere).data["items"]] == [
-        "done"
-    ]
-    assert_whole(cluster, node)
-
-
-def test_two_operators_cannot_rejoin_at_once(gated):
-    cluster, gates = gated
-    fill(cluster, 30)
-    node, other = cluster.followers()
-    gate = gates[node.node_id]
-    gate.hold_at = b"/stop-raft"
-    running = cluster.start_raftctl("rejoin-node", str(node.node_id), *SURE, "--request-timeout", "120s")
-    assert gate.reached.wait(90)
-    elsewhere = {"RAFTCTL_STATE": str(cluster.directory / "elsewhere")}
-    refused = cluster.raftctl("rejoin-node", str(other.node_id), *SURE, "-o", "json", code=5, more=elsewhere).error
-    assert refused["rule_ids"] == ["no-lock"]
-    assert the_run(cluster)["run"] in refused["measured"]["no-lock"]["measured"]
-    assert "expires" in refused["message"] or "ends at" in refused["message"]
-    gate.hold_at = b""
-    running.send_signal(signal.SIGINT)
-    running.communicate(timeout=120)
-    assert running.returncode == 130
-    cluster.raftctl("rejoin-node", str(other.node_id), *SURE, more=elsewhere)
-    assert_whole(cluster, other)
 
 
 # -- a lost directory --------------------------------------------------------------------------------------------------

@@ -219,6 +219,18 @@ def test_a_node_that_ran_between_its_stop_and_its_wipe_is_not_wiped(cluster, raf
     assert WELL == cluster.picture(3)
 
 
+def test_a_node_that_was_started_while_the_wipe_was_on_its_way_is_gone_on_with_and_proved(cluster, raftctl):
+    def lost(_request: httpx.Request) -> httpx.Response:
+        cluster._act(3, "/v1/node/start-raft", {})
+        raise httpx.ReadError("reset")
+
+    cluster.answers("/v1/node/wipe", lost)
+    result = raftctl(LINE)
+    assert "was wiped and has recovered, or was not wiped" in result.err
+    assert cluster.wipes == 0
+    assert WELL == cluster.picture(3)
+
+
 def test_ctrl_c_undoes_at_every_step(cluster, raftctl):
     for path in ORDER[:5]:
         cluster.answers(path, interrupt)

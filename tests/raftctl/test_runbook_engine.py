@@ -11,7 +11,7 @@ import pytest
 from raftctl.confirm import Tier
 from raftctl.errors import CtlError
 from raftctl.guards import finding
-from raftctl.runbook import catalogue, conduct, engine, lock
+from raftctl.runbook import catalogue, conduct, engine, journal, lock
 from raftctl.runbook.engine import Facts, Plan, Run, Runbook, Step, no_way_back
 from raftctl.runbook.journal import find_run, read_runs
 from raftctl.runbook.lock import KEY
@@ -262,11 +262,12 @@ def test_a_run_that_is_over_is_not_gone_on_with(toy, capsys):
     assert (5, ("run-open",)) == (error.exit_code, error.rule_ids)
 
 
-def test_a_run_is_not_gone_on_with_in_another_cluster(toy, cluster):
+@pytest.mark.parametrize("other", [{"cluster": "production"}, {"cluster_id": "d" * 32}])
+def test_a_run_is_not_gone_on_with_in_another_cluster(toy, cluster, other):
     toy.acts |= {"do c": fails(), "undo a": fails()}
     ended(start)
     for status in cluster.nodes.values():
-        status["cluster"] = "production"
+        status.update(other)
     error = ended(resume)
     assert (5, ("same-cluster",)) == (error.exit_code, error.rule_ids)
     assert "'demo'" in error.message
@@ -318,6 +319,26 @@ def test_a_lock_that_somebody_takes_after_the_plan_ends_the_run_before_anything_
     assert (6, "locked") == (error.exit_code, the_run().outcome)
     assert [] == toy.told
     assert 5 == ended(resume).exit_code
+
+
+def test_a_journal_that_cannot_be_written_stops_the_run_where_it_is(toy, monkeypatch):
+    def fills_the_disk(_run: Run) -> Any:
+        def full(_handle: int, _line: bytes) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(journal, "_write_all", full)
+        return {}
+
+    write = journal._write_all
+    toy.acts["do b"] = fills_the_disk
+    error = ended(start)
+    assert 9 == error.exit_code
+    assert "No space left" in error.message
+    assert "verify b" == toy.told[-1]
+    monkeypatch.setattr(journal, "_write_all", write)
+    toy.acts.clear()
+    resume()
+    assert "done" == the_run().outcome
 
 
 def test_a_journal_that_names_another_runbook_is_not_guessed_at(toy, monkeypatch):

@@ -1,0 +1,176 @@
+"""A rejoin is interrupted at each of its requests: Ctrl-C, kill -9 of raftctl, of the node, of the leader, a cut connection."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from tests.acceptance.cluster import Load, missing
+from tests.acceptance.conftest import ClusterMaker
+from tests.acceptance.gated import STEPS, SURE, Gated, gated_cluster
+from tests.acceptance.test_rejoin import assert_whole, files, fill
+
+
+@pytest.fixture
+def gated(make_cluster: ClusterMaker) -> Iterator[Gated]:
+    with gated_cluster(make_cluster) as gated:
+        yield gated
+
+
+def elsewhere(gated: Gated) -> dict[str, str]:
+    """The environment of another machine."""
+    return {"RAFTCTL_STATE": str(gated.cluster.directory / "elsewhere")}
+
+
+def assert_nothing_lost(gated: Gated, load: Load) -> None:
+    gated.cluster.settled()
+    assert [missing(load, each) for each in gated.cluster] == [[] for _ in gated.cluster]
+
+
+# -- Ctrl-C --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("request_", STEPS)
+def test_ctrl_c_undoes_everything(gated: Gated, request_: str):
+    cluster = gated.cluster
+    fill(cluster, 30)
+    node = cluster.followers()[0]
+    before = files(node)
+    with Load(cluster, "load/") as load:
+        running = gated.begin(node, request_)
+        running.send_signal(signal.SIGINT)
+        gated.gate(node, request_).hold_at = b""
+        _, told = running.communicate(timeout=120)
+        assert running.returncode == 130, told
+        load.more(20)
+    assert [name for name in files(node) if "retired" not in name] == before
+    assert gated.run()["outcome"] == "interrupted"
+    assert_nothing_lost(gated, load)
+    assert_whole(cluster, node)
+
+
+# -- kill -9 of raftctl --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("request_", STEPS)
+def test_a_run_whose_raftctl_was_killed_is_resumed(gated: Gated, request_: str):
+    cluster = gated.cluster
+    fill(cluster, 30)
+    node = cluster.followers()[0]
+    with Load(cluster, "load/") as load:
+        load.more(20)
+        gated.kill_at(node, request_)
+        run = gated.run()
+        assert (run["outcome"], run["resumable"]) == ("unfinished", True)
+        receipt = cluster.raftctl("runs", "resume", run["run"], "-o", "json").data
+        load.more(20)
+    assert receipt["attempts"] == 2
+    assert gated.run()["outcome"] == "done"
+    assert len(list(node.data.glob("retired-*"))) == 1
+    assert_nothing_lost(gated, load)
+    assert_whole(cluster, node)
+
+
+@pytest.mark.parametrize("request_", STEPS)
+def test_a_run_whose_raftctl_was_killed_is_undone(gated: Gated, request_: str):
+    cluster = gated.cluster
+    fill(cluster, 30)
+    node = cluster.followers()[0]
+    with Load(cluster, "load/") as load:
+        load.more(20)
+        gated.kill_at(node, request_)
+        cluster.raftctl("runs", "abort", gated.run()["run"])
+        load.more(20)
+    assert gated.run()["outcome"] == "undone"
+    assert_nothing_lost(gated, load)
+    assert_whole(cluster, node)
+
+
+def test_a_journal_copied_to_another_machine_is_resumed_there(gated: Gated):
+    cluster = gated.cluster
+    fill(cluster, 30)
+    node = cluster.followers()[0]
+    gated.kill_at(node, "wipe")
+    copy = cluster.directory / "copied.jsonl"
+    cluster.raftctl("runs", "export", gated.run()["run"], "--to", str(copy))
+    cluster.raftctl("runs", "resume", str(copy), more=elsewhere(gated))
+    (run,) = cluster.raftctl("runs", "list", "-o", "json", more=elsewhere(gated)).data["items"]
+    assert run["outcome"] == "done"
+    assert_whole(cluster, node)
+
+
+# -- the cluster goes on meanwhile ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("victim_is", ["leader", "node"])
+@pytest.mark.parametrize("request_", STEPS)
+def test_a_process_that_dies_while_a_request_is_on_its_way_costs_no_write(gated: Gated, request_: str, victim_is: str):
+    """Killed and started again at once; its request is lost. The run finishes with the leader there is then, or is undone."""
+    cluster = gated.cluster
+    fill(cluster, 30)
+    node = cluster.followers()[0]
+    victim = cluster.leader() if victim_is == "leader" else node
+    with Load(cluster, "load/") as load:
+        load.more(20)
+        running = gated.begin(node, request_, "--timeout", "90s")
+        victim.kill()
+        victim.start()
+        gated.drop()
+        _, told = running.communicate(timeout=200)
+        assert running.returncode in {0, 8, 9}, told
+        if running.returncode == 9:
+            cluster.raftctl("runs", "resume", gated.run()["run"], code=None)
+        load.more(20)
+    assert gated.run()["outcome"] in {"done", "undone"}
+    assert_nothing_lost(gated, load)
+    assert_whole(cluster, node)
+
+
+@pytest.mark.parametrize("request_", STEPS)
+def test_a_connection_that_is_cut_is_made_again(gated: Gated, request_: str):
+    cluster = gated.cluster
+    fill(cluster, 30)
+    node = cluster.followers()[0]
+    with Load(cluster, "load/") as load:
+        running = gated.begin(node, request_)
+        gated.drop()
+        _, told = running.communicate(timeout=200)
+        assert running.returncode == 0, told
+    assert_nothing_lost(gated, load)
+    assert_whole(cluster, node)
+
+
+def test_two_operators_cannot_rejoin_at_once(gated: Gated):
+    cluster = gated.cluster
+    fill(cluster, 30)
+    node, other = cluster.followers()
+    running = gated.begin(node, "stop-raft")
+    refused = cluster.raftctl("rejoin-node", str(other.node_id), *SURE, "-o", "json", code=5, more=elsewhere(gated)).error
+    assert refused["rule_ids"] == ["no-lock"]
+    assert gated.run()["run"] in json.dumps(refused["measured"])
+    running.send_signal(signal.SIGINT)
+    gated.gates[node.node_id].hold_at = b""
+    running.communicate(timeout=120)
+    assert running.returncode == 130
+    cluster.raftctl("rejoin-node", str(other.node_id), *SURE, more=elsewhere(gated))
+    assert_whole(cluster, other)
+
+
+# -- other sizes ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [2, 4, 5])
+def test_a_node_of_a_cluster_of_another_size_is_rebuilt_after_raftctl_was_killed(make_cluster: ClusterMaker, count: int):
+    with gated_cluster(make_cluster, count) as gated:
+        cluster = gated.cluster
+        fill(cluster, 60)
+        if count == 5:
+            cluster.raftctl("snapshot", "--all")
+            cluster.raftctl("purge-log", "--upto", "1000000", "--all", "--yes")
+        node = cluster.followers()[0]
+        gated.kill_at(node, "wipe")
+        cluster.raftctl("runs", "resume", gated.run()["run"])
+        assert_whole(cluster, node)
