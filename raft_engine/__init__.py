@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from raft_engine.config import Config
-    from raft_engine.errors import AllowNextRevertError, Fatal, ForwardToLeader, NodeNotFound, RaftError
+    from raft_engine.errors import AllowNextRevertError, Fatal, ForwardToLeader, NodeNotFound, RaftError, SessionExpired
     from raft_engine.runtime.embed import open_raft
+    from raft_engine.runtime.exactly_once import ExactlyOnce, SessionTable
     from raft_engine.runtime.raft import Raft
+    from raft_engine.runtime.session import Session
     from raft_engine.storage.interface import LogStorage, StateMachine
     from raft_engine.transport.interface import Transport
     from raft_engine.types.entry import Entry, EntryKind
     from raft_engine.types.log_id import BEFORE_LOG, LogId
     from raft_engine.types.metrics import RaftMetrics, ServerState
+    from raft_engine.types.outcomes import Expectation
 
 __version__ = "0.1.0"
 
@@ -27,6 +30,8 @@ _HOMES = {
     "Config": "raft_engine.config",
     "Entry": "raft_engine.types.entry",
     "EntryKind": "raft_engine.types.entry",
+    "ExactlyOnce": "raft_engine.runtime.exactly_once",
+    "Expectation": "raft_engine.types.outcomes",
     "Fatal": "raft_engine.errors",
     "ForwardToLeader": "raft_engine.errors",
     "LogId": "raft_engine.types.log_id",
@@ -36,6 +41,9 @@ _HOMES = {
     "RaftError": "raft_engine.errors",
     "RaftMetrics": "raft_engine.types.metrics",
     "ServerState": "raft_engine.types.metrics",
+    "Session": "raft_engine.runtime.session",
+    "SessionExpired": "raft_engine.errors",
+    "SessionTable": "raft_engine.runtime.exactly_once",
     "StateMachine": "raft_engine.storage.interface",
     "Transport": "raft_engine.transport.interface",
     "open_raft": "raft_engine.runtime.embed",
@@ -47,6 +55,8 @@ __all__ = [
     "Config",
     "Entry",
     "EntryKind",
+    "ExactlyOnce",
+    "Expectation",
     "Fatal",
     "ForwardToLeader",
     "LogId",
@@ -56,6 +66,9 @@ __all__ = [
     "RaftError",
     "RaftMetrics",
     "ServerState",
+    "Session",
+    "SessionExpired",
+    "SessionTable",
     "StateMachine",
     "Transport",
     "__version__",

@@ -23,6 +23,7 @@
     │   │   └── LastLogIdMismatch, MembershipLogIdMismatch
     │   ├── OutcomeUnknown           accepted, then overtaken or not committed in time: it may yet happen
     │   └── Overloaded               too much is waiting; nothing was accepted
+    ├── SessionExpired               a numbered write was not done: nobody remembers its session
     ├── InitializeError              the cluster cannot be initialised like this (`.code`)
     │   ├── NotAllowed               a member belongs to a started cluster
     │   └── NotInMembers             this node is not among the members
@@ -179,6 +180,10 @@ class OutcomeUnknown(Refused):
 
 class Overloaded(Refused):
     """Too much is waiting already; nothing was accepted."""
+
+
+class SessionExpired(RaftError):
+    """The state machine has forgotten this session, or that it was told this write's result; nothing was done now."""
 
 
 _BY_CODE: dict[RefusalCode, type[Refused]] = {
