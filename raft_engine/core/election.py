@@ -7,7 +7,8 @@ Rules:
 2. A timer's round asks first (pre-vote): a node that cannot win does not disturb.
 3. The own vote counts when it is durable, and no election is won without it: a node that forgot its vote in a crash could
    otherwise be elected twice in one term, with two different logs.
-4. A grant counts only from the incarnation that the configuration names.
+4. A grant counts only from the incarnation that the configuration names, and only if this log is what it was given for: a
+   node that lost vote and entries in a crash may stand again in a term for whose first round a late answer comes.
 5. A vote refused because of a lease is asked for again while the round lasts: leases end by themselves.
 6. A new leader appends an entry of its term at once; until that is committed it serves nobody.
 A restarted leader does not resume its term: entries it sent before they were durable here may exist elsewhere.
@@ -167,6 +168,8 @@ def on_vote_response(state: RaftState, sender: PeerId, response: VoteResponse, n
         return
     if not state.membership.is_voter(sender):
         return  # another incarnation, or no longer a voter
+    if response.granted and response.last_log_id > state.log.last:
+        return  # it was asked by a candidacy of this term that a crash has undone, with entries that the crash took along
     if response.granted:
         candidate.granted.add(sender)
     else:

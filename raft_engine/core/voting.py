@@ -43,8 +43,11 @@ def adopt_leader(state: RaftState, vote: Vote, now: Millis, out: Outbox) -> None
     """A leader elected with `vote` speaks: follow it and renew its lease."""
     assert vote.term >= state.term
     leader = vote.node_id
-    if state.vote.term < vote.term or state.vote.node_id != leader or not state.vote.committed:
+    known = state.vote.term == vote.term and state.vote.node_id == leader and state.vote.committed
+    if not known or state.candidate is not None:
+        # A round of pre-votes ends too: grants that come late must not depose a leader that is heard again.
         step_down(state, f"node {leader} leads term {vote.term}", now, out)
+    if not known:
         committed = Vote(vote.term, leader, committed=True)
         if vote.term > state.flushed_vote.term or state.vote.term < vote.term:
             save(state, committed, out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from raft_engine.core.commands import AppendEntries, ReplicateEntries, Respond, SaveHardState, SendMessage
 from raft_engine.core.events import ElectRequested, PeerConnected, ShutdownRequested
@@ -95,6 +96,30 @@ def test_a_pre_vote_grant_does_not_count_in_the_real_round():
     node.flush()
     node.hear(2, grant(1, pre_vote=True))
     assert not node.engine.is_leader
+
+
+def test_a_leader_that_is_heard_again_ends_the_round_of_pre_votes():
+    node = Node()
+    node.hear(2, append(leads(1, 2), at(0, 1)))
+    node.flush()
+    node.tick(400)
+    assert node.state.candidate is not None
+    node.hear(2, append(leads(1, 2), at(0, 1)))
+    assert node.state.candidate is None
+    node.hear(2, grant(2, pre_vote=True))
+    node.hear(3, grant(2, pre_vote=True))
+    assert 1 == node.state.term
+
+
+def test_a_grant_given_for_more_entries_than_a_crash_has_left_does_not_count():
+    node = Node()
+    elect(node)
+    node.flush()
+    late = replace(grant(1), last_log_id=at(0, 9))
+    node.hear(2, late)
+    assert not node.engine.is_leader
+    node.hear(2, grant(1))
+    assert node.engine.is_leader
 
 
 def test_a_candidate_that_still_owes_its_leader_a_lease_asks_when_it_ends():

@@ -127,6 +127,22 @@ VOTES = (
         "pre-vote and check quorum wait for each other for ever (openraft 1796)",
     ),
     bug(
+        "pre_votes_go_on_under_a_leader",
+        "test tests/core/test_election.py::test_a_leader_that_is_heard_again_ends_the_round_of_pre_votes",
+        "core.voting",
+        "    if not known or state.candidate is not None:\n",
+        "    if not known:\n",
+        "late answers to a pre-vote depose a leader that is heard again",
+    ),
+    bug(
+        "grant_of_an_undone_candidacy_counts",
+        "test tests/core/test_election.py::test_a_grant_given_for_more_entries_than_a_crash_has_left_does_not_count",
+        "core.election",
+        "    if response.granted and response.last_log_id > state.log.last:\n",
+        "    if response.granted and response.last_log_id < state.log.last and not response.term:\n",
+        "a leader without committed entries: it lost vote and entries in a crash and stood again in the same term",
+    ),
+    bug(
         "refused_request_deposes_a_leader",
         "test tests/core/test_voting.py::test_a_refused_request_changes_nothing_whatever_its_term",
         "core.election",
