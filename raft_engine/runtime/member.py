@@ -42,6 +42,8 @@ RETRY_S = 0.25
 """Between two attempts at a birth: members are usually started within a second of each other."""
 LATER_S = 2.0
 """Between two looks whether a cluster that went on without this node has taken it in."""
+DIRECTORY_LOOK_S = 1.0
+"""Between two looks whether the data directory is still there: how long a node may go on acknowledging without it."""
 ANSWER_LEAVES_S = 0.05
 """The answer to "start" goes out over the transport that is closed for starting; nothing else waits for it."""
 
@@ -125,6 +127,7 @@ class Member:
         """
         async with self._lever:
             assert self.raft is None, "only a stopped engine can be wiped"
+            await asyncio.to_thread(self.data_dir.check_in_place)
             await asyncio.to_thread(self.data_dir.check_barrier, recover_until)
             retired_to = await asyncio.to_thread(self.data_dir.wipe, recover_until, reason)
         if self.last_metrics is not None:
@@ -145,6 +148,7 @@ class Member:
         """Undo a wipe; return the name of the directory in which what came since is now."""
         async with self._lever:
             assert self.raft is None, "only a stopped engine's data can be restored"
+            await asyncio.to_thread(self.data_dir.check_in_place)
             aside = await asyncio.to_thread(self.data_dir.restore_retired, retired)
         if self.last_metrics is not None:
             self.last_metrics = msgspec.structs.replace(self.last_metrics, recovery=None)
@@ -195,10 +199,12 @@ class Member:
         self.engine_starts += 1
         self.failure = None
         self._run(self._watch(raft))
+        self._run(self._watch_directory(raft))
         if not self.identity.cluster_id:
             self._run(self._join(raft))
 
     def _open_stores(self) -> None:
+        self.data_dir.check_in_place()
         self.data_dir.open_stores()
         try:
             self.data_dir.ensure_first_entry()
@@ -225,6 +231,17 @@ class Member:
         async with self._lever:
             if self.raft is raft and raft.fatal is not None:
                 await self._stop(raft.fatal)
+
+    async def _watch_directory(self, raft: Raft) -> None:
+        """End the engine when its directory is gone: the files it has open would take in what nobody finds again."""
+        over = asyncio.create_task(raft.wait_over())
+        try:
+            while not (await asyncio.wait([over], timeout=DIRECTORY_LOOK_S))[0]:
+                await asyncio.to_thread(self.data_dir.check_in_place)
+        except RaftError as error:
+            raft.fail(error)
+        finally:
+            over.cancel()
 
     # -- joining -------------------------------------------------------------------------------------------------------
 

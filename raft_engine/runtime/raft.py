@@ -370,6 +370,10 @@ class Raft:
         self._loop.stop(reason)
         await asyncio.shield(self._closing)
 
+    def fail(self, error: RaftError) -> None:
+        """End the engine because what it rests on failed: everybody who waits is answered, nothing more is acknowledged."""
+        self._loop.fail(error)
+
     def owns(self, close: Callable[[], None]) -> None:
         """Have `close` called, in a thread, when the engine has ended: for what was opened for it."""
         self._owned.append(close)

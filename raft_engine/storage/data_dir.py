@@ -208,9 +208,22 @@ class DataDir:
         self.close_stores()
         return restore(self.path, name, self._files)
 
+    def check_in_place(self) -> None:
+        """Check that this is still the directory that was opened: files that are open can be written after it is gone.
+
+        Raises: StorageFailed.
+        """
+        try:
+            self._lock.check_in_place()
+        except OSError as error:
+            raise storage_failed(error, "looking for the data directory", self.path) from error
+
     def free_bytes(self) -> int:
-        """Return how much an ordinary user can still write on this disk."""
-        return self._files.free_bytes(self.path)
+        """Return how much an ordinary user can still write on this disk; nothing if the directory is gone."""
+        try:
+            return self._files.free_bytes(self.path)
+        except OSError:
+            return 0
 
     def _save_identity(self, identity: Identity) -> None:
         kept = msgspec.structs.replace(

@@ -27,6 +27,7 @@ _ADVICE: Final = {
     errno.EDQUOT: "raise the quota or free space, then start the node again",
     errno.EIO: "the disk or its driver fails: check the kernel log, replace the disk, then rejoin the node",
     errno.EROFS: "the file system is read-only: check the kernel log, remount it, then start the node again",
+    errno.ENOENT: "a file or directory is not where it was: check data_dir, links and mounts, then start the node again",
     errno.EACCES: "check owner and mode of the data directory, then start the node again",
 }
 
@@ -123,6 +124,14 @@ class Files:
         """Return how much an ordinary user can still write on the disk that holds `path`."""
         status = os.statvfs(path)
         return status.f_bavail * status.f_frsize
+
+    def is_still_at(self, descriptor: int, path: Path) -> bool:
+        """Tell whether the file at `path` is the open one, and not another one of its name, or none."""
+        try:
+            there = os.lstat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return os.path.samestat(os.fstat(descriptor), there)
 
     def lock(self, descriptor: int) -> None:
         """Take the file for this process; `BlockingIOError` if another one has it."""

@@ -16,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from raft_engine.errors import Damaged, DirectoryLocked, NewerFormat, WrongDirectory
+from raft_engine.errors import Damaged, DirectoryLocked, NewerFormat, StorageFailed, WrongDirectory
 from raft_engine.storage.files import Files
 from raft_engine.storage.hints import WAY_B_HINT
 from raft_engine.types.bootstrap import BirthState
@@ -163,7 +163,7 @@ class DirectoryLock:
         Raises: DirectoryLocked: another process has it; its id is in the message.
         """
         self._files = files
-        path = directory / LOCK_NAME
+        self._path = path = directory / LOCK_NAME
         self._descriptor = files.open(path, create=True)
         try:
             files.lock(self._descriptor)
@@ -180,6 +180,18 @@ class DirectoryLock:
         except BaseException:
             files.close(self._descriptor)
             raise
+
+    def check_in_place(self) -> None:
+        """Check that the directory is still where it was when the lock was taken.
+
+        Raises: StorageFailed: it was moved, removed or replaced; OSError: the disk does not say.
+        """
+        if not self._files.is_still_at(self._descriptor, self._path):
+            raise StorageFailed(
+                f"the data directory was moved, removed or replaced while the node ran ({self._path.parent}): what is "
+                "written now could not be found again; hint: put the directory back and start the node; if it is lost, start "
+                "the node with an empty one, then raftctl allow-next-revert"
+            )
 
     def release(self) -> None:
         self._files.close(self._descriptor)

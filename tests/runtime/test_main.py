@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -14,10 +15,11 @@ import httpx
 import pytest
 
 from raft_engine.__main__ import main
+from raft_engine.errors import StorageFailed
 from raft_engine.node import Node
 from raft_engine.node_config import load_node_config
 from raft_engine.types.bootstrap import BirthState
-from raft_engine.types.ids import LogIndex, NodeId
+from raft_engine.types.ids import LogIndex, NodeId, Term
 from raft_engine.types.log_id import BEFORE_LOG, LogId
 from raft_engine.types.membership import NodeAddress
 from raft_engine.types.metrics import ServerState
@@ -187,6 +189,36 @@ async def test_the_program_wipes_only_the_boot_that_was_stopped_and_takes_it_bac
     async with running(files, 1) as (node,):
         await node.raft.wait().state(ServerState.LEADER)
         assert node.boot_count == boot + 1
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+async def test_a_node_whose_directory_is_gone_stops_and_says_so(replaced, tmp_path, monkeypatch):
+    monkeypatch.setattr("raft_engine.runtime.member.DIRECTORY_LOOK_S", 0.01)
+    files = Files(tmp_path)
+    async with running(files, 1) as (node,), httpx.AsyncClient(base_url=files.addresses[1].management) as client:
+        await node.init(files.addresses)
+        await node.raft.wait().state(ServerState.LEADER)
+        raft = node.raft
+        files.directory(1).rename(tmp_path / "moved")
+        if replaced:
+            shutil.copytree(tmp_path / "moved", files.directory(1))
+        await raft.wait_over()
+        assert "was moved, removed or replaced while the node ran" in node.fatal
+        assert str(files.directory(1)) in node.fatal
+        assert (await client.put("/v1/kv/color", content=b"blue")).status_code == 500
+        status = (await client.get("/v1/status")).json()
+        assert (status["state"], status["fatal"]) == ("shutdown", node.fatal)
+        assert status["free_bytes"] > 0 if replaced else status["free_bytes"] == 0
+        while node.raft is not None:  # noqa: ASYNC110 (the member's own clearing up sends no event)
+            await asyncio.sleep(0.01)
+        with pytest.raises(StorageFailed, match="while the node ran"):
+            await node.start_raft()
+        with pytest.raises(StorageFailed, match="while the node ran"):
+            await node.wipe(LogId(Term(9), NodeId(1), LogIndex(9)), "nothing is there")
+    shutil.rmtree(files.directory(1), ignore_errors=True)
+    (tmp_path / "moved").rename(files.directory(1))
+    async with running(files, 1) as (node,):
+        await node.raft.wait().state(ServerState.LEADER)
 
 
 async def test_stopping_and_starting_twice_changes_nothing(tmp_path):

@@ -10,7 +10,7 @@ import sys
 import msgspec
 import pytest
 
-from raft_engine.errors import Damaged, DirectoryLocked, NewerFormat, WrongDirectory
+from raft_engine.errors import Damaged, DirectoryLocked, NewerFormat, StorageFailed, WrongDirectory
 from raft_engine.storage.files import Files
 from raft_engine.storage.identity import (
     DirectoryLock,
@@ -168,3 +168,22 @@ def test_a_lock_file_that_is_a_symbolic_link_is_not_followed(tmp_path):
     with pytest.raises(OSError, match="symbolic"):
         DirectoryLock(tmp_path, FILES)
     assert (tmp_path / "elsewhere").read_text() == "precious"
+
+
+@pytest.mark.parametrize("change", ["moved", "removed", "replaced", "a file in its place"])
+def test_a_directory_that_is_not_there_any_more_is_noticed(change, tmp_path):
+    directory = tmp_path / "n1"
+    prepare_directory(directory, Files())
+    lock = DirectoryLock(directory, Files())
+    lock.check_in_place()
+    (directory).rename(tmp_path / "away")
+    if change == "removed":
+        (tmp_path / "away" / "lock").unlink()
+    elif change == "replaced":
+        prepare_directory(directory, Files())
+        (directory / "lock").write_text("1\n")
+    elif change == "a file in its place":
+        directory.write_text("")
+    with pytest.raises(StorageFailed, match=re.escape(f"while the node ran ({directory})")):
+        lock.check_in_place()
+    lock.release()
