@@ -141,6 +141,21 @@ def test_neither_is_known_when_a_snapshot_passes_the_write():
     assert {(99, RefusalCode.OUTCOME_UNKNOWN), (98, RefusalCode.OUTCOME_UNKNOWN)} == set(told(commands))
 
 
+def test_a_deposed_leaders_write_is_answered_when_a_snapshot_covers_it_in_a_log_that_holds_it():
+    node = leader()
+    told_twice(node)
+    node.flush()
+    snapshot = meta(1, 3, node=1)
+    node.hear(2, append(leads(2), mine(2)))
+    node.hear(2, SnapshotChunk(leads(2), 7, 3, snapshot, 0, b"", done=True))
+    node.flush()
+    node.do(SnapshotChunkStored(peer(2), 7, 3, snapshot, 100, complete=True))
+    node.flush()
+    commands = node.do(SnapshotInstalled(snapshot))
+    assert [(99, RefusalCode.OUTCOME_UNKNOWN), (98, RefusalCode.OUTCOME_UNKNOWN)] == told(commands)
+    assert mine(3) == node.state.log.last
+
+
 def test_both_hear_of_a_condition_that_does_not_hold():
     commands = told_twice(leader(), term=7)
     assert [(98, RefusalCode.PRECONDITION_FAILED), (99, RefusalCode.PRECONDITION_FAILED)] == told(commands)

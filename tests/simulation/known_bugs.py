@@ -7,7 +7,7 @@ A change must fit exactly once. `by` says what is expected to find it:
     scenario TOPIC/NAME   a file of tests/core/scenarios
     test PATH::NAME       a test, where chance would take too long
 Source: the classic bugs of the literature (Raft paper and dissertation, Ongaro 2015); fixed issues of openraft (1500, 1747,
-1796, 1802, 1805, 1892) and etcd; fsyncgate; protocol-aware recovery (FAST 2018).
+1761, 1795, 1796, 1802, 1805, 1829, 1892) and etcd; fsyncgate; protocol-aware recovery (FAST 2018).
 """
 
 from __future__ import annotations
@@ -708,4 +708,47 @@ STORAGE = (
     ),
 )
 
-KNOWN_BUGS = (*VOTES, *REPLICATION, *READS, *MEMBERSHIP, *TRANSFER, *SNAPSHOTS, *STORAGE)
+ANSWERS = (
+    bug(
+        "read_error_is_passed_over_in_replication",
+        "test tests/runtime/test_peer_sender.py::test_a_damaged_entry_is_not_passed_over",
+        "runtime.peer_sender",
+        "            except Damaged:\n                raise\n",
+        "            except Damaged:\n                return []\n",
+        "a leader whose log cannot be read goes on, and sends what is none (openraft issue 1795)",
+    ),
+    bug(
+        "snapshot_trigger_during_a_build_is_lost",
+        "test tests/core/test_snapshotting.py::test_a_threshold_that_is_passed_during_a_build_is_not_lost",
+        "core.engine",
+        "            snapshotting.on_snapshot_built(state, event, now, out)\n            snapshotting.by_policy(state, now, out)\n",
+        "            snapshotting.on_snapshot_built(state, event, now, out)\n",
+        "no snapshot is built until something more is written (openraft issue 1829)",
+    ),
+    bug(
+        "write_is_stranded_by_a_snapshot",
+        "test tests/core/test_committing.py::test_a_deposed_leaders_write_is_answered_when_a_snapshot_covers_it_in_a_log_that_holds_it",
+        "core.committing",
+        "        while waiting and waiting[0][0] <= upto.index:\n",
+        "        while False:\n",
+        "the caller of a deposed leader's write waits for ever (openraft issue 1761)",
+    ),
+    bug(
+        "held_writes_are_forgotten_when_the_target_is_elected",
+        "test tests/core/test_leadership_transfer.py::test_held_writes_are_sent_to_whoever_leads_instead",
+        "core.voting",
+        '        forward_held_writes(state, out)\n        out.report("leader_changed"',
+        '        out.report("leader_changed"',
+        "callers wait for the end of a transfer that is long over",
+    ),
+    bug(
+        "conditional_write_is_not_told_of_its_refusal",
+        "test tests/core/test_committing.py::test_both_hear_of_a_condition_that_does_not_hold",
+        "core.replication",
+        "    if event.commit_ticket is not None:\n        out.respond(event.commit_ticket, refusal)\n",
+        "",
+        "who waits for the commit of a refused write waits for ever",
+    ),
+)
+
+KNOWN_BUGS = (*VOTES, *REPLICATION, *READS, *MEMBERSHIP, *TRANSFER, *SNAPSHOTS, *STORAGE, *ANSWERS)
