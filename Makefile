@@ -3,7 +3,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick acceptance verify fix simulate simulate-slice simulate-rejoins crash-points spec mutants bench clean
+.PHONY: help demo test quick acceptance verify fix simulate simulate-slice simulate-rejoins crash-points spec mutants bench profile clean
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
 BIN := .venv/bin
@@ -83,6 +83,11 @@ bench: ## Every claim of speed, beside its peers in one run: a table, JSON and a
 	@sh scripts/setup.sh dev
 	@sh benchmarks/install.sh
 	@$(BIN)/python benchmarks/run.py $(ROWS)
+
+profile: ## Where the time of a write goes: a table and a flame graph of leader and follower in benchmarks/results/
+	@sh scripts/setup.sh dev
+	@sh benchmarks/install.sh
+	@$(BIN)/python benchmarks/flame.py
 
 clean: ## Remove .venv and everything that was made here
 	rm -rf .venv .demo .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
