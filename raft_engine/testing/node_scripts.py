@@ -87,11 +87,11 @@ class _Machine:
     def applied(self) -> LogId:
         return self._applied
 
-    def apply(self, entries: Sequence[Entry]) -> Sequence[object]:
-        raise NotImplementedError
+    def apply(self, entries: Sequence[Entry]) -> Sequence[object]:  # noqa: ARG002 (the protocol names it)
+        raise AssertionError("a node that only starts applies nothing")
 
     def snapshot(self) -> Iterator[bytes]:
-        raise NotImplementedError
+        raise AssertionError("a node that only starts builds no snapshot")
 
     def restore(self, chunks: Iterable[bytes], last_log_id: LogId) -> None:
         for _chunk in chunks:
