@@ -1,7 +1,7 @@
 """Does the simulator find bugs? Known ones are put back into the code, one at a time, and hunted.
 
-    python tests/simulation/mutants.py                          every bug, what found it, and how many seeds that took
-    python tests/simulation/mutants.py --medians                seeds needed as the median of three ranges of seeds
+    python tests/simulation/mutants.py --table --jobs 2         measure what `seeds_needed.md` lacks, and print it
+    python tests/simulation/mutants.py NAME…                    these bugs, as their table says
     python tests/simulation/mutants.py NAME --seeds 1..50       one bug, with the simulator whatever its table says
     python tests/simulation/mutants.py NAME --run "--seed 7"    the campaign command, with that bug
 
@@ -18,7 +18,6 @@ import importlib.abc
 import importlib.machinery
 import importlib.util
 import shlex
-import statistics
 import subprocess
 import sys
 import time
@@ -30,15 +29,13 @@ ROOT = Path(__file__).resolve().parents[2]
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
 
+from tests.simulation import seeds_needed  # noqa: E402 (the path must be set first)
 from tests.simulation.known_bugs import KNOWN_BUGS, Edit, Mutant  # noqa: E402 (the path must be set first)
 from tests.simulation.rejoin_guards import GUARDS  # noqa: E402
 
 FOUND, SURVIVED, UNFIT = 10, 0, 3
 SCENARIOS = ROOT / "tests" / "core" / "scenarios"
 MUTANTS = (*KNOWN_BUGS, *GUARDS)
-SEEDS_DEFAULT = 100
-RANGES = 3
-"""A median is one of so many ranges of seeds."""
 
 
 # -- putting a bug in ----------------------------------------------------------------------------------------------------
@@ -129,7 +126,6 @@ def run_in_this_process(mutant: Mutant, by: str, seconds: float) -> int:
 
 
 def _by_seeds(seeds: str, seconds: float) -> int:
-    """Healing comes last and costs most, so a seed that finds nothing before it is lived through once more with it."""
     from raft_engine.testing.sim_weather import simulate
     from raft_engine.testing.simulate import parse_seeds
 
@@ -194,21 +190,6 @@ def hunt(name: str, by: str, seconds: float = 15.0) -> tuple[int, str]:
     return -1, ""
 
 
-def median_seeds(mutant: Mutant, seconds: float) -> tuple[float, str]:
-    """Return how many seeds the mutant takes in the middle one of some ranges; a range that finds nothing counts as its length."""
-    kind, _, what = mutant.by.partition(" ")
-    if kind != "seeds":
-        return hunt(mutant.name, mutant.by, seconds)
-    length, took, seen = int(what), [], ""
-    for number in range(RANGES):
-        first = 1 + number * 10_000
-        count, found = hunt(mutant.name, f"seeds {first}..{first + length - 1}", seconds)
-        took.append(count if count > 0 else length + 1)
-        seen = seen or found
-    middle = statistics.median(took)
-    return (middle if middle <= length else -1), seen
-
-
 def known(name: str) -> Mutant:
     return next(mutant for mutant in MUTANTS if mutant.name == name)
 
@@ -222,7 +203,10 @@ def main() -> int:
     parser.add_argument("names", nargs="*", help="bugs to hunt; default: all")
     parser.add_argument("--seeds", default=None, metavar="A..B", help="hunt with the simulator, with these seeds")
     parser.add_argument("--seconds", type=float, default=15.0)
-    parser.add_argument("--medians", action="store_true", help="the middle one of three ranges of seeds")
+    parser.add_argument("--table", action="store_true", help="measure what the table lacks, and print it")
+    parser.add_argument("--afresh", action="store_true", help="with --table: measure everything again")
+    parser.add_argument("--minutes", type=float, default=60.0, help="with --table: begin nothing new after this")
+    parser.add_argument("--jobs", type=int, default=1, help="with --table: processes at a time")
     parser.add_argument("--run", default=None, metavar="OPTIONS", help="run the campaign command with one bug")
     parser.add_argument("--here", default=None, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -230,6 +214,8 @@ def main() -> int:
         return run_campaign_command(known(options.names[0]), shlex.split(options.run))
     if options.here:
         return run_in_this_process(known(options.names[0]), options.here, options.seconds)
+    if options.table:
+        return _table(options)
     survivors = 0
     for mutant in _chosen(options.names):
         unfit = fits(mutant)
@@ -238,12 +224,31 @@ def main() -> int:
             return UNFIT
         began = time.monotonic()
         by = f"seeds {options.seeds}" if options.seeds else mutant.by
-        took, seen = median_seeds(mutant, options.seconds) if options.medians else hunt(mutant.name, by, options.seconds)
+        took, seen = hunt(mutant.name, by, options.seconds)
         survivors += took < 0
         verdict = f"{took:4} of {by}" if took > 0 else "NOT FOUND" if took else by.partition(" ")[0]
         print(f"{mutant.name:48} {verdict:18} {time.monotonic() - began:6.1f} s  {seen[:150]}", flush=True)
     print(f"{survivors} were not found" if survivors else "every one was found")
     return 1 if survivors else 0
+
+
+def _table(options: argparse.Namespace) -> int:
+    """Measure what is missing; the exit code says whether every bug was found."""
+    unfit = [f"{mutant.name}: {why}" for mutant in MUTANTS if (why := fits(mutant))]
+    if unfit:
+        print("these no longer fit the code:", *unfit, sep="\n")
+        return UNFIT
+    rows = seeds_needed.load(MUTANTS)
+    if options.afresh:
+        rows = [seeds_needed.Row(row.mutant) for row in rows]
+    chosen = [row for row in rows if not options.names or row.mutant.name in options.names]
+    seeds_needed.measure(rows, chosen, hunt, seconds=options.seconds, jobs=options.jobs, minutes=options.minutes)
+    print(
+        *(f"{row.mutant.name:50} {row.mutant.by[:30]:30} {row.median or '':>4}  {', '.join(row.counts)}" for row in chosen),
+        sep="\n",
+    )
+    print(seeds_needed.summary(rows))
+    return 0 if all(row.is_found for row in chosen) else 1
 
 
 if __name__ == "__main__":
