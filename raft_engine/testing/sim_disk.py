@@ -24,7 +24,7 @@ import os
 import random
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -297,16 +297,24 @@ class SimDisk:
 class SimFiles(Files):
     """One process's view of a disk. After the disk's `kill` or `power_fails` none of its calls works any more."""
 
-    def __init__(self, disk: SimDisk, before: Before | None = None, dice: random.Random | None = None) -> None:
+    def __init__(
+        self,
+        disk: SimDisk,
+        before: Before | None = None,
+        dice: random.Random | None = None,
+        wall_ms: Callable[[], float] | None = None,
+    ) -> None:
         """Open the disk for a process.
 
         Args:
             before: called before each call.
             dice: where random numbers come from, so that a seed repeats them; without it they are really random.
+            wall_ms: the machine's time of day, since some new year; without it that is real, or with `dice` stands still.
         """
         self.disk = disk
         self.before = before
         self._dice = dice
+        self._wall_ms = wall_ms
         self._life = disk.lives
         self._open: dict[int, tuple[int, Path]] = {}
         self._next_descriptor = 3
@@ -425,6 +433,8 @@ class SimFiles(Files):
         return super().random_bits(count) if self._dice is None else self._dice.getrandbits(count)
 
     def utc_now(self) -> datetime:
+        if self._wall_ms is not None:
+            return _NEW_YEAR + timedelta(milliseconds=self._wall_ms())
         return super().utc_now() if self._dice is None else _NEW_YEAR
 
     # --- in parts ----------------------------------------------------------------------------------------------------------

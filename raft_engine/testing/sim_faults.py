@@ -34,6 +34,7 @@ KINDS: Final = (
     "pause",
     "clock_skew",
     "clock_jump",
+    "clock_back",
     "membership_change",
     "transfer",
     "election",
@@ -48,7 +49,8 @@ TOGETHER_MS: Final = 2000.0
 """Two faults within this time on one cluster are a pair."""
 SERIALS_EACH: Final = 1_000_000
 _FIRST_LINK_SLOT: Final = 1000
-_STREAMS: Final = (*KINDS, "combined", "ambush", "vote_ambush")
+_STREAMS: Final = (*(kind for kind in KINDS if kind != "clock_back"), "combined", "ambush", "vote_ambush")
+"""Each has a slot of serials, by its place here. Going back comes along with a jump, and has none."""
 _COUNT_AGAIN_MS: Final = 100.0
 
 
@@ -81,7 +83,8 @@ class Faults:
     skews_per_s: float = 0.0
     """A node's clock goes up to 4 % faster or slower from now on; leases allow for 10 % between two clocks."""
     jumps_per_s: float = 0.0
-    """A node's clock jumps ahead by up to a second. What a lease promises is not demanded while that matters."""
+    """A node's clock jumps ahead by up to a second, and its time of day by up to an hour, forward or back. What a lease promises
+    is not demanded while that matters."""
     triggers_per_s: float = 1.0
     contests_per_s: float = 0.0
     """Two nodes that do not hear each other are asked to campaign for real, and some node crashes meanwhile."""

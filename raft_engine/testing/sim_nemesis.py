@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
 SKEW_MAX: Final = 0.04
 JUMP_MS_MAX: Final = 1000.0
+WALL_JUMP_MS_MAX: Final = 3_600_000.0
 _SEAL_MARK: Final = (0xB5E1A55E).to_bytes(4, "little")
 
 Action = Callable[[int, random.Random], None]
@@ -183,7 +184,11 @@ class Nemesis:
         node, jump = self._some(dice), dice.random() ** 2 * JUMP_MS_MAX
         node.set_clock(node.rate, jump)
         self._simulation.void_leases()
-        self._note(serial, "clock_jump", f"{node.me} by {jump:.0f} ms")
+        wall = (2 * dice.random() - 1) * WALL_JUMP_MS_MAX
+        node.wall_jump_ms += wall
+        if wall < 0:
+            self._simulation.chaos.count("clock_back")
+        self._note(serial, "clock_jump", f"{node.me} by {jump:.0f} ms, its time of day by {wall:.0f} ms")
 
     # -- disks -----------------------------------------------------------------------------------------------------------
 

@@ -131,7 +131,8 @@ class SimNode:
         self.rate = 1.0
         self._clock_since = 0.0
         self._clock_base = 1000.0
-        self.jumped_at = float("-inf")
+        self.wall_jump_ms = 0.0
+        """How far its time of day is off. It may go back, the monotonic clock never does."""
         self.tickets = Tickets()
         self.transport = _Transport(self)
         self.threads = _Threads(self)
@@ -152,6 +153,10 @@ class SimNode:
         self._clock_base = self.clock() + jump_ms
         self._clock_since = self.simulation.now
         self.rate = rate
+
+    def wall_ms(self) -> float:
+        """Return the machine's time of day, since the new year in which every run begins."""
+        return self.simulation.now + self.wall_jump_ms
 
     def later(self, delay_ms: float, action: Callable[[], None]) -> None:
         """Do `action` in this process after `delay_ms`, later if it is paused then, never if it is gone then."""
@@ -181,7 +186,7 @@ class SimNode:
 
     def open_process(self) -> None:
         """A new process opens the disk."""
-        self.files = SimFiles(self.disk, self._before_call, self.dice)
+        self.files = SimFiles(self.disk, self._before_call, self.dice, self.wall_ms)
 
     def die_at_call(self, calls: int, *, power: bool) -> None:
         """End the process at the `calls`-th call to the disk from now on."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from raft_engine.testing.sim_node import DATA
 from raft_engine.testing.sim_returns import BLANK, BY_HAND, OLDER_COPY, PLANNED, WAYS
 from raft_engine.testing.simulate import main
 from raft_engine.testing.simulator import CALM, Faults, Simulation
@@ -67,3 +68,13 @@ def test_a_campaign_of_rejoins_ends_when_enough_are_back_by_every_way(capsys):
     assert len(WAYS) == len(back)
     assert all(back)
     assert sum(back) >= 12
+
+
+def test_a_node_whose_time_of_day_went_back_between_two_wipes_comes_back_and_keeps_both(simulation, follower):
+    for times in (1, 2):
+        simulation.operators.rejoin(follower, simulation.leader(), lambda: None, simulation.chaos.dice(times))
+        go_on(simulation, 8000)
+        follower.wall_jump_ms -= 3_600_000
+    assert {PLANNED: 2} == simulation.returns.completed
+    names = sorted(name for name in follower.files.names(DATA) if name.startswith("retired-"))
+    assert ["retired-20251231T", "retired-20260101T"] == [name[:17] for name in names]
