@@ -242,13 +242,22 @@ REPLICATION = (
         "upto = min(state.committed, ",
         "the state machine is ahead of its log",
     ),
-    bug(
+    Mutant(
         "applies_twice",
+        "an entry takes effect twice: the core asks again, and the worker does not look at what it has applied",
+        (
+            Edit(
+                "raft_engine.core.committing",
+                "        state.apply_submitted = upto\n",
+                "        state.apply_submitted = state.applied.index\n",
+            ),
+            Edit(
+                "raft_engine.runtime.apply_worker",
+                "        after = self._applied.index\n",
+                "        after = command.after\n",
+            ),
+        ),
         "seeds 10",
-        "core.committing",
-        "        state.apply_submitted = upto\n",
-        "        state.apply_submitted = state.applied.index\n",
-        "an entry takes effect twice",
     ),
     bug(
         "leader_ignores_later_terms",
@@ -284,7 +293,7 @@ REPLICATION = (
     ),
     bug(
         "any_conflict_is_a_revert",
-        "seeds 10",
+        "test tests/core/test_replication.py::test_probing_does_not_go_below_what_was_acknowledged",
         "core.replication",
         "    if response.check:\n",
         "    if response.check or conflict <= progress.promised:\n",
