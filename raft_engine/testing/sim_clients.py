@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from raft_engine.core.events import ClientWrite, ClientWritesRequested, ReadRequested
 from raft_engine.kv.commands import Applied, Condition, ConditionFailed, encode_delete, encode_put
+from raft_engine.kv.memory_store import MemoryStore
 from raft_engine.testing.linearizability import Action, Operation, StaleRead, check, check_stale
 from raft_engine.types.ids import NodeId
 from raft_engine.types.log_id import LogId
@@ -180,7 +181,9 @@ class Clients:
         node.feed(ReadRequested(ticket, mode == "lease", READ_WAIT_MS))
 
     def _see(self, operation: ClientOperation, node: SimNode) -> None:
-        item = node.machine.get(operation.key.encode())
+        store = node.machine.inner
+        assert isinstance(store, MemoryStore)
+        item = store.get(operation.key.encode())
         operation.result = None if item is None else item[0].decode()
         operation.index = node.machine.last_applied.index
         operation.life = node.life

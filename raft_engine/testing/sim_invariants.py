@@ -61,7 +61,7 @@ class Checks:
         self._entries: dict[tuple[int, int], tuple[bytes, int]] = {}
         """(index, term) -> record, and the term of the entry before."""
         self._applied: list[tuple[bytes, object]] = []
-        self._states: dict[int, tuple[tuple[bytes, bytes, int], ...]] = {}
+        self._states: dict[int, object] = {}
         self._configuration: Membership | None = None
         self._seen: dict[PeerId, tuple[int, _Seen]] = {}
 

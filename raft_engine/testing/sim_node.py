@@ -13,7 +13,7 @@ import errno
 import os
 import random
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -34,6 +34,7 @@ from raft_engine.runtime.log_worker import LogCommand, LogWorker
 from raft_engine.runtime.restoring import membership_at, restore_node
 from raft_engine.runtime.tickets import Tickets
 from raft_engine.storage.data_dir import DataDir
+from raft_engine.storage.interface import StateMachine
 from raft_engine.storage.segment_log import LOG_DIRECTORY
 from raft_engine.testing.scenario_disk import DiskImage
 from raft_engine.testing.sim_disk import ROOT, SECTOR_BYTES, Change, SimDisk, SimFiles, Write
@@ -539,22 +540,39 @@ class _Transport(Transport):
         self.send(target, msgspec.structs.replace(request, entries=tuple(entries)))
 
 
-class CheckedMachine(MemoryStore):
-    """The bundled store; everything applied is compared with what others applied at the same index."""
+class CheckedMachine:
+    """A state machine; everything applied is compared with what others applied at the same index."""
 
     def __init__(self, node: SimNode) -> None:
-        super().__init__()
+        workload = node.simulation.workload
+        self.inner: StateMachine = MemoryStore() if workload is None else workload.new_machine()
+        self.last_applied = self.inner.applied()
         self._node = node
 
-    def apply(self, entries: Sequence[Entry]) -> list[object]:  # type: ignore[override]
+    def applied(self) -> LogId:
+        return self.inner.applied()
+
+    def apply(self, entries: Sequence[Entry]) -> Sequence[object]:
         self._node.simulation.checks.before_apply(self._node, self.last_applied, entries)
-        results: list[object] = list(super().apply(entries))
+        results = self.inner.apply(entries)
+        self.last_applied = entries[-1].log_id
         self._node.simulation.checks.applied(self._node, entries, results)
         return results
 
-    def content(self) -> tuple[tuple[bytes, bytes, int], ...]:
-        """Return every key with value and revision."""
-        return tuple((key, *item) for key, item in sorted(self._items.items()) if item is not None)
+    def snapshot(self) -> Iterator[bytes]:
+        return self.inner.snapshot()
+
+    def restore(self, chunks: Iterable[bytes], last_log_id: LogId) -> None:
+        self.inner.restore(chunks, last_log_id)
+        self.last_applied = last_log_id
+
+    def content(self) -> object:
+        """Return the whole state: of the bundled store every key with value and revision."""
+        workload, inner = self._node.simulation.workload, self.inner
+        if workload is not None:
+            return workload.content(inner)
+        assert isinstance(inner, MemoryStore)
+        return tuple((key, *item) for key, item in sorted(inner._items.items()) if item is not None)  # noqa: SLF001 (all of them)
 
 
 def _sectors(write: Write) -> Iterator[Write]:

@@ -32,6 +32,7 @@ from raft_engine.testing.sim_network import SimNetwork
 from raft_engine.testing.sim_node import Died, Notice, SimNode, Watch
 from raft_engine.testing.sim_operators import Operators
 from raft_engine.testing.sim_returns import Returns
+from raft_engine.testing.sim_workload import Users, Workload, WorkloadUsers
 from raft_engine.types.entry import Entry
 from raft_engine.types.ids import NodeId, PeerId
 from raft_engine.types.log_id import LogId
@@ -59,12 +60,14 @@ class Simulation:
         faults: Faults | None = None,
         spares: int = 0,
         *,
+        workload: Workload | None = None,
         watch: Watch | None = None,
         without: Container[int] = frozenset(),
     ) -> None:
         """Prepare a cluster of `nodes` voters and `spares` blank machines.
 
         Args:
+            workload: what the cluster is used for; None: the bundled key-value store, with a check of every answer.
             watch: told of everything that a node is told and does, after it has happened.
             without: serials of faults that shall not happen.
         """
@@ -78,7 +81,8 @@ class Simulation:
         self.chaos = Chaos(seed, without, lambda: self.now)
         self.network = SimNetwork(self.chaos, lambda: self.now, self.at)
         self.checks = Checks(self)
-        self.clients = Clients(self)
+        self.workload = workload
+        self.clients: Users = Clients(self) if workload is None else WorkloadUsers(self, workload)
         self.operators = Operators(self)
         self.returns = Returns(self)
         self.nemesis = Nemesis(self)
@@ -103,6 +107,7 @@ class Simulation:
     @property
     def history(self) -> list[ClientOperation]:
         """What clients did and were told."""
+        assert isinstance(self.clients, Clients), "the history of a workload of your own is your own"
         return self.clients.history
 
     @property
