@@ -40,7 +40,7 @@ def bug(name: str, by: str, module: str, old: str, new: str, breaks: str) -> Mut
 VOTES = (
     bug(
         "grants_twice_in_a_term",
-        "seeds 60",
+        "seeds 100",
         "core.voting",
         "state.vote.node_id not in {NOBODY, sender.node_id}",
         "False",
@@ -72,7 +72,7 @@ VOTES = (
     ),
     bug(
         "compares_only_log_lengths",
-        "seeds 20",
+        "seeds 60",
         "core.voting",
         "if request.last_log_id < _must_hold(state):",
         "if request.last_log_id.index < _must_hold(state).index:",
@@ -112,7 +112,7 @@ VOTES = (
     ),
     bug(
         "half_is_a_majority",
-        "seeds 10",
+        "seeds 40",
         "core.quorum",
         "    return count // 2 + 1\n",
         "    return max(1, (count + 1) // 2)\n",
@@ -261,7 +261,7 @@ REPLICATION = (
     ),
     bug(
         "leader_ignores_later_terms",
-        "seeds 20",
+        "seeds 40",
         "core.replication",
         "    if response.vote.term > state.term:\n        adopt_higher_term(state, response.vote.term, now, out)\n        return\n",
         "",

@@ -150,7 +150,7 @@ WAY_A = (
     ),
     bug(
         "recovering_node_campaigns",
-        "seeds 20",
+        "seeds 40",
         "core.election",
         "    if state.recovery is not None:\n",
         "    if state.recovery is None and state.leader is not None:\n",

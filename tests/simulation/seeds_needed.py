@@ -23,6 +23,8 @@ RANGES: Final = 5
 """A median is the middle one of so many disjoint ranges of seeds: 1…, 10001…, 20001…"""
 RANGE_STEP: Final = 10_000
 FOUND_OTHERWISE: Final = "found"
+UNKNOWN: Final = "?"
+"""Stands for a range that was not measured while a later one was."""
 _LINE = re.compile(r"^\| `(?P<name>\w+)` \| (?P<by>[^|]*) \| (?P<counts>[^|]*) \| [^|]* \| (?P<commit>\w*) \| [^|]* \|$")
 _HEAD = """\
 # Known bugs, and how many seeds the simulator needs for each
@@ -61,13 +63,22 @@ class Row:
         """The middle one; None: there is none, or most ranges did not find it."""
         if not self.stated:
             return None
-        took = [float("inf") if count.startswith(">") else int(count) for count in self.counts]
+        known = [count for count in self.counts if count != UNKNOWN]
+        took = [float("inf") if count.startswith(">") else int(count) for count in known]
         middle = statistics.median_low(took) if took else float("inf")
         return middle if middle <= self.stated else None
 
     @property
     def is_found(self) -> bool:
         return self.median is not None if self.stated else self.counts == [FOUND_OTHERWISE]
+
+    def note(self, number: int, took: int) -> None:
+        """Write down what a range came to; see `Hunt` for `took`."""
+        self.counts += [UNKNOWN] * (number + 1 - len(self.counts))
+        if self.stated:
+            self.counts[number] = str(took) if took > 0 else f">{self.stated}"
+        else:
+            self.counts[number] = "NOT FOUND" if took < 0 else FOUND_OTHERWISE
 
     def __str__(self) -> str:
         middle = "-" if self.median is None else f"{self.median:g}"
@@ -81,14 +92,20 @@ def load(mutants: Sequence[Mutant], path: Path = TABLE) -> list[Row]:
     if path.exists():
         found = (_LINE.match(line) for line in path.read_text("utf-8").splitlines())
         known = {match["name"]: match for match in found if match is not None}
-    rows = []
-    for mutant in mutants:
-        match = known.get(mutant.name)
-        if match is None or match["by"] != mutant.by or match["counts"] == "not measured":
-            rows.append(Row(mutant))
-        else:
-            rows.append(Row(mutant, match["commit"], match["counts"].split(", ")))
-    return rows
+    return [_row(mutant, known.get(mutant.name)) for mutant in mutants]
+
+
+def _row(mutant: Mutant, match: re.Match[str] | None) -> Row:
+    if match is None or match["counts"] == "not measured":
+        return Row(mutant)
+    counts = match["counts"].split(", ")
+    if match["by"] == mutant.by:
+        return Row(mutant, match["commit"], counts)
+    row = Row(mutant, match["commit"])
+    if row.stated and match["by"].startswith("seeds "):
+        # More seeds are allowed now: what was found stays found.
+        row.counts = [UNKNOWN if count.startswith(">") else count for count in counts]
+    return row
 
 
 def save(rows: Sequence[Row], seconds: float, path: Path = TABLE) -> None:
@@ -126,35 +143,36 @@ def measure(
     commit = _commit()
     tasks = _missing(chosen)
     with ThreadPoolExecutor(jobs) as pool:
-        running: dict[Future[tuple[int, str]], Row] = {}
+        running: dict[Future[tuple[int, str]], tuple[Row, int]] = {}
         while True:
             while len(running) < jobs and time.monotonic() < deadline and (task := next(tasks, None)) is not None:
-                row, by = task
-                running[pool.submit(hunt, row.mutant.name, by, seconds)] = row
+                row, number, by = task
+                running[pool.submit(hunt, row.mutant.name, by, seconds)] = row, number
             if not running:
                 break
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
-                row = running.pop(future)
+                row, number = running.pop(future)
                 took, seen = future.result()
-                row.counts.append(str(took) if took > 0 else f">{row.stated}" if row.stated else FOUND_OTHERWISE)
-                if took < 0 and not row.stated:
-                    row.counts[-1] = "NOT FOUND"
+                row.note(number, took)
                 row.commit = commit
                 save(rows, seconds, path)
-                say(f"{row.mutant.name:50} {row.counts[-1]:>9}  {seen[:100]}")
+                say(f"{row.mutant.name:50} {row.counts[number]:>9}  {seen[:100]}")
 
 
-def _missing(rows: Sequence[Row]) -> Iterator[tuple[Row, str]]:
-    """Yield what to hunt and how: every bug in the first range of seeds, then in the second …"""
-    before = {row.mutant.name: len(row.counts) for row in rows}
+def _missing(rows: Sequence[Row]) -> Iterator[tuple[Row, int, str]]:
+    """Yield what to hunt, in which range and how: every bug in the first range of seeds, then in the second …"""
+    before = {row.mutant.name: list(row.counts) for row in rows}
     for number in range(RANGES):
         first = 1 + number * RANGE_STEP
         for row in rows:
-            if row.stated and before[row.mutant.name] <= number:
-                yield row, f"seeds {first}..{first + row.stated - 1}"
-            elif not row.stated and not number and not row.counts:
-                yield row, row.mutant.by
+            counts = before[row.mutant.name]
+            if number < len(counts) and counts[number] != UNKNOWN:
+                continue
+            if row.stated:
+                yield row, number, f"seeds {first}..{first + row.stated - 1}"
+            elif number == 0:
+                yield row, number, row.mutant.by
 
 
 def _commit() -> str:

@@ -89,8 +89,18 @@ def test_nothing_new_is_begun_when_time_is_up(path):
 
 def test_a_bug_that_shall_be_found_in_another_way_is_measured_anew(path):
     measured(path, Hunters())
-    changed = [Mutant("easy", "everything", (), "seeds 20"), *BUGS[1:]]
+    changed = [Mutant("easy", "everything", (), "scenario time/check_quorum"), *BUGS[1:]]
     assert [] == seeds_needed.load(changed, path)[0].counts
+
+
+def test_when_more_seeds_are_allowed_what_was_found_stays(path):
+    measured(path, Hunters())
+    changed = [BUGS[0], Mutant("hard", "something", (), "seeds 20"), BUGS[2]]
+    row = seeds_needed.load(changed, path)[1]
+    assert (9, ["9", "?", "9", "?", "9"]) == (row.median, row.counts)
+    hunters = Hunters()
+    seeds_needed.measure([row], [row], hunters, seconds=15.0, path=path, say=lambda _line: None)
+    assert [("hard", "seeds 10001..10020"), ("hard", "seeds 30001..30020")] == hunters.hunted
 
 
 def test_a_bug_that_most_ranges_do_not_find_is_not_found(path):
