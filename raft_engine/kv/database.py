@@ -35,8 +35,8 @@ FORMAT: Final = 1
 REBUILD_HINT: Final = "log and snapshots are not concerned: with the node stopped, move its sm/ directory away, and the next start makes it anew"
 _ROWS_PER_STATEMENT: Final = 64
 """The interpreter's lock is given up once a statement: many rows in one keep the writer from queueing for it at each row."""
-_WRITER_CACHE_KIB: Final = 8 * 1024
-_READER_CACHE_KIB: Final = 4 * 1024
+_WRITER_CACHE_KIB: Final = 4 * 1024
+_READER_CACHE_KIB: Final = 2 * 1024
 _VIEW_CACHE_KIB: Final = 1024
 _FETCH_ROWS: Final = 256
 _ADVICE: Final = {

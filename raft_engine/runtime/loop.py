@@ -43,7 +43,7 @@ from raft_engine.runtime.log_worker import LogWorker
 from raft_engine.runtime.metrics_watch import MetricsWatch
 from raft_engine.runtime.ticker import Ticker, now_ms
 from raft_engine.runtime.tickets import Done, Tickets, WriteDone
-from raft_engine.storage.interface import LogStorage, SnapshotStorage, StateMachine
+from raft_engine.storage.interface import LogStorage, SnapshotStorage, StateMachine, WorksBeside
 from raft_engine.transport.interface import Transport
 from raft_engine.types.ids import Incarnation, IoId, Millis, PeerId, Ticket
 from raft_engine.types.log_id import LogId
@@ -115,6 +115,7 @@ class EngineLoop:
             applied=applied,
             membership=membership,
         )
+        self._stores = (log, snapshots, state_machine)
         self._dispatcher = Dispatcher(
             config=config,
             log=log,
@@ -134,6 +135,9 @@ class EngineLoop:
 
     def start(self) -> None:
         """Let the engine begin."""
+        for store in self._stores:
+            if isinstance(store, WorksBeside):
+                store.watch_failure(self._failed_in_thread)
         try:
             self._dispatcher.dispatch(self._engine.start(now_ms()))
             self._dispatcher.flush()
@@ -333,7 +337,7 @@ class EngineLoop:
             picture, state=ServerState.SHUTDOWN, leader=None, replication=None, alarms=alarms, fatal=fatal
         )
 
-    # -- from the log's thread -----------------------------------------------------------------------------------------
+    # -- from the stores' threads -----------------------------------------------------------------------------------------
 
     def _flushed_in_thread(self, io_id: IoId) -> None:
         with contextlib.suppress(RuntimeError):  # the event loop is closed: nobody is left to hear it

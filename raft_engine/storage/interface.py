@@ -10,11 +10,12 @@ Source: openraft `storage/v2/`; dissertation 11.7.3.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
+from raft_engine.errors import RaftError
 from raft_engine.types.entry import Entry
 from raft_engine.types.hard_state import HardState
 from raft_engine.types.ids import LogIndex, NodeId, Term
@@ -41,6 +42,15 @@ class LogState(msgspec.Struct, frozen=True):
     last: LogId = BEFORE_LOG
     runs: tuple[LogRun, ...] = ()
     memberships: tuple[StoredMembership, ...] = ()
+
+
+@runtime_checkable
+class WorksBeside(Protocol):
+    """A log, snapshot store or state machine that also works when nobody has called it: whatever fails then ends the engine at
+    once, and not only when the store is used next. Optional."""
+
+    def watch_failure(self, told: Callable[[RaftError], None]) -> None:
+        """Have `told` called, in any thread, when something has failed; now, if it already has. A later call replaces it."""
 
 
 class LogStorage(Protocol):

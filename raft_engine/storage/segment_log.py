@@ -26,7 +26,7 @@ from zlib import crc32
 
 import msgspec
 
-from raft_engine.errors import Damaged, StorageFailed
+from raft_engine.errors import Damaged, RaftError, StorageFailed
 from raft_engine.storage.files import Files, storage_failed
 from raft_engine.storage.hard_state import HardStateFile
 from raft_engine.storage.interface import LogState
@@ -63,6 +63,7 @@ from raft_engine.storage.segment_index import (
 )
 from raft_engine.storage.segment_reader import SegmentReader
 from raft_engine.storage.segment_state import Segment
+from raft_engine.storage.segment_verification import Verification
 from raft_engine.storage.spare_segment import SpareSegment
 from raft_engine.storage.two_slots import TwoSlots
 from raft_engine.types.entry import Entry
@@ -116,7 +117,7 @@ class SegmentLog:
         Older segments are verified when they are read, and by `verify`.
 
         Args:
-            prepare_ahead: zero-fill the next segment in a thread; without it everything happens in the caller's.
+            prepare_ahead: zero-fill the next segment and verify old ones in threads; without it everything happens in the caller's.
             before_first_segment: called before the first segment is created: from then on a missing log is a loss.
         Raises: Damaged: an acknowledged entry may be missing or altered; NewerFormat; StorageFailed.
         """
@@ -129,6 +130,7 @@ class SegmentLog:
         self._marks = Marks()
         self._segments: list[Segment] = []
         self._reader = SegmentReader(self.directory, self._segments, self._files)
+        self._verification = Verification(self._reader.verify)
         self._last = BEFORE_LOG
         self._outline = Outline(LogIndex(0))
         try:
@@ -153,6 +155,11 @@ class SegmentLog:
         May be called in any thread, beside everything else. Raises: Damaged, StorageFailed.
         """
         self._reader.verify()
+
+    def watch_failure(self, told: Callable[[RaftError], None]) -> None:
+        """Do what `verify` does in a thread, beside everything else, and have `told` called if something is damaged."""
+        if self._prepare_ahead:
+            self._verification.begin(told)
 
     # --- writing: one thread ----------------------------------------------------------------------------------------------
 
@@ -228,6 +235,7 @@ class SegmentLog:
         self._sync()
 
     def close(self) -> None:
+        self._verification.stop()
         self._spare.close()
         self._close_segments()
         self._marks_file.close()

@@ -13,7 +13,7 @@ import threading
 from array import array
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -55,14 +55,18 @@ class SegmentReader:
             if entries is not None:
                 return entries
 
-    def verify(self) -> None:
+    def verify(self, go_on: Callable[[], bool] = lambda: True) -> None:
         """Read all sealed segments and check that they are what they were when they were sealed.
 
+        Args:
+            go_on: asked before each segment.
         Raises: Damaged, StorageFailed.
         """
         with self.lock:
             sealed = [(segment, segment.index) for segment in self._segments if segment.index is not None]
         for segment, index in sealed:
+            if not go_on():
+                return
             try:
                 verify_segment(self._files, segment.path, index)
             except (Damaged, OSError) as error:

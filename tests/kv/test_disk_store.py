@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from queue import Queue
 
 import pytest
 from hypothesis import given, settings
@@ -307,6 +308,26 @@ def test_a_full_disk_ends_it_and_what_was_written_before_is_there(open_store):
     store.close()
     after = open_store()
     assert digest(state_after(30)) == digest(after)
+
+
+def test_a_failed_write_is_told_at_once_although_nothing_more_is_applied(open_store):
+    store = open_store()
+    told: Queue[Exception] = Queue()
+    store.watch_failure(told.put)
+    store._now.database._writer.execute("PRAGMA max_page_count = 1")
+    store.apply([entry(1, encode_put(b"big", bytes(100_000)))])
+    assert isinstance(told.get(), StorageFailed)
+
+
+def test_whoever_comes_too_late_to_hear_of_a_failure_is_told_as_well(open_store):
+    store = open_store()
+    store._now.database._writer.execute("PRAGMA max_page_count = 1")
+    store.apply([entry(1, encode_put(b"big", bytes(100_000)))])
+    with pytest.raises(StorageFailed):
+        store.flush()
+    told: list[Exception] = []
+    store.watch_failure(told.append)
+    assert [type(error) for error in told] == [StorageFailed]
 
 
 def test_a_snapshot_that_waits_for_a_failed_write_fails_too(open_store):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 
 import msgspec
@@ -18,10 +19,11 @@ from raft_engine.core.events import (
     ShutdownRequested,
     Ticked,
 )
-from raft_engine.errors import Panicked, StorageFailed
+from raft_engine.errors import Damaged, Panicked, RaftError, StorageFailed
 from raft_engine.runtime.loop import EngineLoop
 from raft_engine.runtime.metrics_watch import MetricsWatch
 from raft_engine.runtime.ticker import Ticker
+from raft_engine.storage.interface import LogStorage
 from raft_engine.storage.memory import MemoryLog, MemorySnapshots
 from raft_engine.transport.local import LocalNetwork, LocalTransport
 from raft_engine.types.ids import LogIndex, Term
@@ -59,11 +61,11 @@ class ScriptedEngine:
 async def made():
     loops = []
 
-    def make(engine: ScriptedEngine, config: Config | None = None) -> EngineLoop:
+    def make(engine: ScriptedEngine, config: Config | None = None, log: LogStorage | None = None) -> EngineLoop:
         loop = EngineLoop(
             engine,
             config=config or Config(),
-            log=MemoryLog(),
+            log=log or MemoryLog(),
             snapshots=MemorySnapshots(),
             state_machine=Words(),
             transport=LocalTransport(LocalNetwork(), peer(1), "n1:1"),
@@ -145,6 +147,20 @@ async def test_a_damaged_store_ends_the_engine_as_a_storage_failure(made):
     loop = made(ScriptedEngine())
     loop.fail(OSError(5, "Input/output error"))
     assert isinstance(loop.fatal, StorageFailed)
+
+
+async def test_a_store_that_finds_out_by_itself_that_it_failed_ends_an_idle_engine(made):
+    class WorkingLog(MemoryLog):
+        def watch_failure(self, told: Callable[[RaftError], None]) -> None:
+            self.thread = threading.Thread(target=told, args=(Damaged("entry 7 is altered", path="log"),))
+            self.thread.start()
+
+    log = WorkingLog()
+    loop = made(ScriptedEngine(), log=log)
+    log.thread.join()
+    await turns()
+    assert isinstance(loop.fatal, StorageFailed)
+    assert "entry 7 is altered" in str(loop.fatal)
 
 
 async def test_the_first_failure_is_the_one_that_is_kept(made):
