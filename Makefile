@@ -3,11 +3,12 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick acceptance verify fix simulate simulate-slice simulate-rejoins crash-points spec mutants bench profile clean
+.PHONY: help demo test quick acceptance verify fix simulate simulate-slice simulate-rejoins crash-points storage-campaign spec mutants bench profile clean
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
 BIN := .venv/bin
 HOURS ?= 1
+MINUTES ?= 5
 REJOINS ?= 50
 MIXED ?= 0
 # Where programs under test keep what would be in a home directory, and what tests would leave in /tmp.
@@ -17,7 +18,7 @@ IN_SANDBOX = rm -rf $(SANDBOX) && mkdir -p $(SANDBOX)/tmp $(SANDBOX)/home && env
 	RAFTCTL_CONFIG=$(SANDBOX)/config.toml RAFTCTL_STATE=$(SANDBOX)/state/raftctl RAFTCTL_DEV_DIR=$(SANDBOX)/dev
 
 help: ## List these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
 
 demo: ## Three real nodes, every trigger, a node killed, a node rejoined; then everything is taken down
 	@sh scripts/setup.sh run
@@ -70,6 +71,11 @@ simulate-rejoins: ## Nodes wiped, lost and put back under all other faults, unti
 crash-points: ## The stores in every crash, each recovery cut and failed too; MIXED=200 further scripts, ONLY=wipe for some
 	@sh scripts/setup.sh dev
 	@$(BIN)/python -m raft_engine.testing.crash_campaign --jobs 2 --mixed $(MIXED) --only "$(ONLY)"
+
+storage-campaign: ## Three real processes killed, their disks failing and full, every acknowledged write checked, for MINUTES=5 minutes
+	@sh scripts/setup.sh dev
+	@$(IN_SANDBOX) $(BIN)/python scripts/storage_campaign.py --minutes $(MINUTES) --directory $(SANDBOX)/nodes
+	@rm -rf $(SANDBOX)
 
 spec: ## The TLA+ models of the rejoin, with and without each of its guards; needs Java
 	@sh scripts/setup.sh dev

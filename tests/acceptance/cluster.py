@@ -123,12 +123,17 @@ class Node:
 
     # -- its process
 
-    def start(self, *options: str) -> None:
-        """Start the process and wait until its endpoint answers (or it ended). `options`: more of `serve`."""
+    def start(self, *options: str, before: Sequence[str] = ()) -> None:
+        """Start the process and wait until its endpoint answers (or it ended).
+
+        Args:
+            options: more options of `serve`.
+            before: what stands before the command, such as a tracer.
+        """
         assert not self.alive
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "raft_engine", "serve", "--config", str(self.config), *options],
+                [*before, sys.executable, "-m", "raft_engine", "serve", "--config", str(self.config), *options],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,16 +20,24 @@ def ran(*command: str) -> bool:
 
 
 @contextmanager
+def mounted(path: Path, size: str) -> Iterator[bool]:
+    """A file system of its own at `path`, gone when the block ends; tells whether this process may mount one."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    is_mounted = ran("mount", "-t", "tmpfs", "-o", f"size={size},mode=0700", "none", str(path))
+    try:
+        yield is_mounted
+    finally:
+        if is_mounted:
+            ran("umount", "--lazy", str(path))
+
+
+@contextmanager
 def small_disk(path: Path, size: str) -> Iterator[Path]:
     """A file system of its own at `path`; skips the test if this process may not mount."""
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if not ran("mount", "-t", "tmpfs", "-o", f"size={size},mode=0700", "none", str(path)):
-        path.rmdir()
-        pytest.skip("this process may not mount file systems")
-    try:
+    with mounted(path, size) as is_mounted:
+        if not is_mounted:
+            pytest.skip("this process may not mount file systems")
         yield path
-    finally:
-        ran("umount", "--lazy", str(path))
 
 
 def make_read_only(path: Path) -> None:
@@ -55,19 +63,27 @@ def failing_calls(*injections: str) -> list[str]:
 
 
 @contextmanager
-def injected(pid: int, *injections: str, ready: Callable[[], bool] | None = None) -> Iterator[None]:
-    """Have system calls of a running process fail, from the moment it is traced until the block ends."""
+def injected(pid: int, *injections: str) -> Iterator[None]:
+    """Have system calls of a running process fail, from the moment it is traced until the block ends (or the process)."""
     tracer = subprocess.Popen([*failing_calls(*injections), "-p", str(pid)], stdin=subprocess.DEVNULL)
     end = time.monotonic() + DEADLINE_S
     try:
-        while not (is_traced(pid) and (ready is None or ready())):
-            assert tracer.poll() is None, "strace ended at once"
+        while not is_traced(pid) and not has_ended(pid):
+            assert tracer.poll() is None or has_ended(pid), "strace ended at once"
             assert time.monotonic() < end, "strace did not attach"
             time.sleep(0.01)
         yield
     finally:
         tracer.terminate()
         tracer.wait()
+
+
+def has_ended(pid: int) -> bool:
+    """Whether a process is gone, or only waits for its parent to hear of it."""
+    try:
+        return "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return True
 
 
 def is_traced(pid: int) -> bool:
