@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from raft_engine.errors import AllowNextRevertError, Fatal, ForwardToLeader, NodeNotFound, RaftError, SessionExpired
     from raft_engine.runtime.embed import open_raft
     from raft_engine.runtime.exactly_once import ExactlyOnce, SessionTable
+    from raft_engine.runtime.initialize import initialize
     from raft_engine.runtime.raft import Raft
     from raft_engine.runtime.session import Session
     from raft_engine.storage.interface import LogStorage, StateMachine
@@ -46,6 +47,7 @@ _HOMES = {
     "SessionTable": "raft_engine.runtime.exactly_once",
     "StateMachine": "raft_engine.storage.interface",
     "Transport": "raft_engine.transport.interface",
+    "initialize": "raft_engine.runtime.initialize",
     "open_raft": "raft_engine.runtime.embed",
 }
 
@@ -72,6 +74,7 @@ __all__ = [
     "StateMachine",
     "Transport",
     "__version__",
+    "initialize",
     "open_raft",
 ]
 

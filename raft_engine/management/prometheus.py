@@ -7,15 +7,28 @@ Source: Prometheus exposition format 0.0.4; naming after etcd and the Prometheus
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from raft_engine.management.convert import picture
 from raft_engine.types.ids import NOBODY, Millis
+from raft_engine.types.messages import (
+    AppendRequest,
+    AppendResponse,
+    ReadIndexRequest,
+    ReadIndexResponse,
+    SnapshotChunk,
+    SnapshotChunkResponse,
+    TransferRequest,
+    TransferResponse,
+    VoteRequest,
+    VoteResponse,
+)
 from raft_engine.types.metrics import ServerState
 
 if TYPE_CHECKING:
     from raft_engine.management.context import Context
+    from raft_engine.types.counters import Counters
 
 Sample = tuple[Mapping[str, object], float]
 
@@ -56,6 +69,18 @@ def exposition(context: Context) -> str:
     gauge("raft_kv_bytes", "Bytes of all keys and values.", node.store.data_bytes)
     gauge("raft_kv_idempotency_keys", "Idempotency keys that are remembered.", node.store.remembered_count)
     gauge("raft_kv_views", "Snapshots and digests that are being made.", node.store.view_count)
+    gauge("raft_vote_term", "Term of the vote.", metrics.vote.term)
+    gauge("raft_vote_for", "Whom the vote went to, 0: nobody yet.", metrics.vote.node_id)
+    gauge("raft_vote_committed", "1: that one is known to lead the term.", metrics.vote.committed)
+    gauge(
+        "raft_membership_log_index", "Index of the entry that set the effective membership.", metrics.membership.log_id.index
+    )
+    gauge("raft_membership_committed", "1: that entry is committed.", metrics.membership == metrics.committed_membership)
+    gauge("raft_membership_joint", "1: voters are being changed.", metrics.membership.membership.is_joint)
+    gauge("raft_building_snapshot", "1: a snapshot is being built.", metrics.building_snapshot)
+    gauge("raft_transfer_to", "Whom leadership is being handed to, 0: nobody.", metrics.transfer_to or NOBODY)
+    if node.raft is not None:
+        _counters(node.raft.counters, family)
     if metrics.last_quorum_acked_ms_ago is not None:
         gauge(
             "raft_quorum_acked_seconds_ago", "Since a quorum answered the leader.", metrics.last_quorum_acked_ms_ago / 1000
@@ -98,6 +123,41 @@ def exposition(context: Context) -> str:
         ],
     )
     return "\n".join(lines) + "\n"
+
+
+def _counters(counters: Counters, family: Callable[[str, str, str, Iterable[Sample]], None]) -> None:
+    """What the engine has done since it was started; one that is started anew begins at zero, as Prometheus expects."""
+
+    def counter(name: str, text: str, value: int) -> None:
+        family(f"raft_{name}_total", "counter", text, [({}, value)])
+
+    counter("write_batches", "Batches of client writes.", counters.write_batches)
+    counter("writes", "Client writes, taken in or refused.", counters.writes)
+    counter("append_batches", "Batches handed to the log.", counters.append_batches)
+    counter("appended_entries", "Entries handed to the log.", counters.appended_entries)
+    counter("replicate_requests", "Requests with entries sent.", counters.replicate_requests)
+    counter("replicated_entries", "Entries sent.", counters.replicated_entries)
+    counter("apply_batches", "Batches applied.", counters.apply_batches)
+    counter("applied_entries", "Entries applied.", counters.applied_entries)
+    counter("snapshot_sent_bytes", "Bytes of snapshots sent.", counters.snapshot_bytes_sent)
+    sent = sorted((_MESSAGES[kind], count) for kind, count in counters.messages.items())
+    family("raft_messages_sent_total", "counter", "Messages without entries sent.", [({"kind": k}, n) for k, n in sent])
+    reports = sorted(counters.reports.items())
+    family("raft_reports_total", "counter", "What happened, as in the log.", [({"event": e}, n) for e, n in reports])
+
+
+_MESSAGES: Mapping[type, str] = {
+    AppendRequest: "heartbeat",
+    AppendResponse: "append_answer",
+    VoteRequest: "vote",
+    VoteResponse: "vote_answer",
+    SnapshotChunk: "snapshot_chunk",
+    SnapshotChunkResponse: "snapshot_answer",
+    TransferRequest: "transfer",
+    TransferResponse: "transfer_answer",
+    ReadIndexRequest: "read_index",
+    ReadIndexResponse: "read_index_answer",
+}
 
 
 def _labels(labels: Mapping[str, object]) -> str:

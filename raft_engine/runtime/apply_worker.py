@@ -19,6 +19,7 @@ from raft_engine.errors import Panicked, SnapshotDeferred
 from raft_engine.runtime.entry_cache import EntryCache
 from raft_engine.runtime.io_threads import IoThreads
 from raft_engine.storage.interface import LogStorage, SnapshotStorage, StateMachine
+from raft_engine.types.counters import Counters
 from raft_engine.types.entry import Entry, EntryKind
 from raft_engine.types.ids import LogIndex
 from raft_engine.types.log_id import LogId
@@ -46,7 +47,9 @@ class ApplyWorker:
         post: Callable[[Event], None],
         applied: LogId,
         membership: StoredMembership,
+        counters: Counters | None = None,
     ) -> None:
+        self._counters = counters or Counters()
         self._state_machine = state_machine
         self._snapshots = snapshots
         self._log = log
@@ -121,6 +124,8 @@ class ApplyWorker:
             raise Panicked(f"the state machine gave {len(results)} results for {len(entries)} entries")
         self._note_membership(entries)
         self._applied = entries[-1].log_id
+        self._counters.apply_batches += 1
+        self._counters.applied_entries += len(entries)
         self._post(Applied(self._applied, list(results)))
 
     def _note_membership(self, entries: Sequence[Entry]) -> None:

@@ -40,6 +40,7 @@ from raft_engine.runtime.peer_sender import PeerSender
 from raft_engine.runtime.tickets import Tickets
 from raft_engine.storage.interface import LogStorage, SnapshotStorage
 from raft_engine.transport.interface import Transport
+from raft_engine.types.counters import Counters
 from raft_engine.types.ids import PeerId
 from raft_engine.types.messages import AppendResponse, SnapshotChunk
 
@@ -62,7 +63,9 @@ class Dispatcher:
         apply_worker: ApplyWorker,
         threads: IoThreads,
         post: Callable[[Event], None],
+        counters: Counters | None = None,
     ) -> None:
+        self._counters = counters or Counters()
         self._config = config
         self._log = log
         self._snapshots = snapshots
@@ -86,10 +89,13 @@ class Dispatcher:
             case AppendEntries():
                 self._cache.append(command.io_id, command.entries)
                 self._to_log.append(command)
+                self._counters.append_batches += 1
+                self._counters.appended_entries += len(command.entries)
             case ReplicateEntries():
                 self._sender(command.target).replicate(command)
             case SendMessage():
                 self._transport.send(command.target, command.message)
+                self._counters.messages[type(command.message)] += 1
             case Apply() | BuildSnapshot() | StoreSnapshotChunk() | InstallSnapshot():
                 self._apply_worker.put(command)
             case RespondWrites():
@@ -114,6 +120,7 @@ class Dispatcher:
                 self._paces = {peer: pace for peer, pace in self._paces.items() if peer in command.peers}
                 self._transport.set_peers(command.peers)
             case Report():
+                self._counters.reports[command.event] += 1
                 _report(command)
             case _:
                 assert_never(command)
@@ -151,6 +158,7 @@ class Dispatcher:
                 threads=self._threads,
                 transport=self._transport,
                 broken=self._stream_broken,
+                counters=self._counters,
             )
             self._senders[target] = sender
         return sender
@@ -176,6 +184,8 @@ class Dispatcher:
                 self._post(SnapshotSendFailed(command.target, command.session, str(data)))
                 return
             done = offset + len(data) >= meta.size_bytes
+            self._counters.messages[SnapshotChunk] += 1
+            self._counters.snapshot_bytes_sent += len(data)
             chunk = SnapshotChunk(command.vote, command.session, command.round, meta, offset, data, done)
             pace.in_time(len(data), lambda: self._transport.send(command.target, chunk))
 

@@ -45,6 +45,7 @@ from raft_engine.runtime.ticker import Ticker, now_ms
 from raft_engine.runtime.tickets import Done, Tickets, WriteDone
 from raft_engine.storage.interface import LogStorage, SnapshotStorage, StateMachine, WorksBeside
 from raft_engine.transport.interface import Transport
+from raft_engine.types.counters import Counters
 from raft_engine.types.ids import Incarnation, IoId, Millis, PeerId, Ticket
 from raft_engine.types.log_id import LogId
 from raft_engine.types.membership import StoredMembership
@@ -101,6 +102,7 @@ class EngineLoop:
         self._ticker: Ticker | None = None
         self.fatal: Fatal | None = None
         self.tickets = Tickets()
+        self.counters = Counters()
         self.watch = MetricsWatch(self._picture)
         self._threads = IoThreads(self.fail)
         self._log_worker = LogWorker(log, self._flushed_in_thread, self._failed_in_thread)
@@ -114,6 +116,7 @@ class EngineLoop:
             post=self.post,
             applied=applied,
             membership=membership,
+            counters=self.counters,
         )
         self._stores = (log, snapshots, state_machine)
         self._dispatcher = Dispatcher(
@@ -127,6 +130,7 @@ class EngineLoop:
             apply_worker=apply_worker,
             threads=self._threads,
             post=self.post,
+            counters=self.counters,
         )
 
     @property
@@ -182,7 +186,11 @@ class EngineLoop:
             return
         before, self._writes, self._writes_bytes = self._writes, [], 0
         for batch in self._batches(before):
+            self.counters.write_batches += 1
+            self.counters.writes += len(batch.writes)
             self.post(batch)
+        self.counters.write_batches += 1
+        self.counters.writes += 1
         commit_ticket = self.tickets.open(committed)
         self.post(WriteRequested(self.tickets.open_write(done), data, expect, commit_ticket))
 
@@ -274,6 +282,8 @@ class EngineLoop:
             self._dispatcher.notice(event)
             self._dispatcher.dispatch(self._engine.handle(event, now))
         for requested in self._batches(writes):
+            self.counters.write_batches += 1
+            self.counters.writes += len(requested.writes)
             self._dispatcher.dispatch(self._engine.handle(requested, now))
 
     # -- the end -------------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from raft_engine.runtime.entry_cache import EntryCache
 from raft_engine.runtime.io_threads import IoThreads
 from raft_engine.storage.interface import LogStorage
 from raft_engine.transport.interface import Transport
+from raft_engine.types.counters import Counters
 from raft_engine.types.entry import Entry, records_bytes
 from raft_engine.types.ids import PeerId
 from raft_engine.types.messages import AppendRequest
@@ -41,7 +42,9 @@ class PeerSender:
         threads: IoThreads,
         transport: Transport,
         broken: Callable[[PeerId, str], None],
+        counters: Counters | None = None,
     ) -> None:
+        self._counters = counters or Counters()
         self._target = target
         self._payload_bytes_max = payload_bytes_max
         self._cache = cache
@@ -104,6 +107,8 @@ class PeerSender:
         self._unanswered.append((last.index, size))
         self._unanswered_bytes += size
         self._transport.send_append(self._target, request, entries)
+        self._counters.replicate_requests += 1
+        self._counters.replicated_entries += count
 
     def _read_from_log(self, command: ReplicateEntries) -> None:
         self._reading = command

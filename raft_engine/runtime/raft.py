@@ -29,6 +29,7 @@ from raft_engine.runtime.wait import Wait
 from raft_engine.runtime.watching import LeaderChange, OfficeCallback, OfficeWatch, Progresses, leader_changes
 from raft_engine.storage.interface import LogStorage, SnapshotStorage, StateMachine
 from raft_engine.transport.interface import Transport
+from raft_engine.types.counters import Counters
 from raft_engine.types.ids import LogIndex, NodeId, PeerId, Ticket
 from raft_engine.types.membership import NodeAddress
 from raft_engine.types.metrics import RaftMetrics, RuntimeFlags, ServerState
@@ -288,6 +289,11 @@ class Raft:
     def metrics(self) -> RaftMetrics:
         """Return a consistent picture of the engine as of now; after its end, the last one."""
         return self._loop.watch.current()
+
+    @property
+    def counters(self) -> Counters:
+        """What it has done since it was started: batches, entries, messages, events. Read it, do not write to it."""
+        return self._loop.counters
 
     @property
     def version(self) -> int:

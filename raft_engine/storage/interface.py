@@ -57,7 +57,7 @@ class LogStorage(Protocol):
     """Keeps entries and the hard state."""
 
     def state(self) -> LogState:
-        """Return what is in the log; called once, at start."""
+        """Return what is in the log; called at start, before the engine writes anything."""
 
     def hard_state(self) -> HardState:
         """Return the saved hard state, or the default one."""

@@ -68,7 +68,11 @@ class RuntimeFlags(msgspec.Struct, frozen=True):
 
 
 class RaftMetrics(msgspec.Struct, frozen=True):
-    """A consistent picture of one node's engine."""
+    """A consistent picture of one node's engine.
+
+    `committed` is both of openraft's `local_committed` and `cluster_committed`: a leader tells a follower of commits only as far
+    as its log is known to go, and neither is restored from disk.
+    """
 
     me: PeerId
     state: ServerState

@@ -10,6 +10,7 @@ from raft_engine.kv.memory_store import MemoryStore
 from raft_engine.kv.store import KeyValueStore
 from raft_engine.management.access import Security
 from raft_engine.types.bootstrap import BirthState
+from raft_engine.types.counters import Counters
 from raft_engine.types.entry import EntryKind, make_entry
 from raft_engine.types.ids import Incarnation, LogIndex, NodeId, PeerId, Term, Ticket
 from raft_engine.types.log_id import LogId
@@ -103,6 +104,7 @@ class FakeRaft:
         self.barriers = []
         self.forgotten = []
         self.flags_stick = True
+        self.counters = Counters()
         self._ticket = 0
 
     def metrics(self) -> RaftMetrics:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+from typing import get_args
 
+from raft_engine.management.prometheus import _MESSAGES
 from raft_engine.types.ids import NodeId, PeerId
+from raft_engine.types.messages import AppendRequest, Message
 from raft_engine.types.metrics import Alarm, ReplicationMetrics, ReplicationState
+from raft_engine.types.vote import Vote
 from tests.management.fakes import PEERS, log_id
 
 SAMPLE = re.compile(r'([a-z_]+)(\{([a-z_]+="(?:[^"\\\n]|\\["\\n])*",?)+\})? -?[0-9.e+-]+')
@@ -71,3 +75,41 @@ async def test_every_line_is_in_the_text_format_whatever_the_cluster_is_called(n
     lines = reply.text.splitlines()
     assert all(line.startswith(("# HELP ", "# TYPE ")) or SAMPLE.fullmatch(line) for line in lines)
     assert reply.text.endswith("\n")
+
+
+async def test_vote_membership_and_what_is_under_way_are_shown(node, client):
+    node.raft.change(vote=Vote(7, 1, True), building_snapshot=True, transfer_to=NodeId(3))
+    samples = await scrape(client)
+    expected = {
+        "raft_vote_term": "7",
+        "raft_vote_for": "1",
+        "raft_vote_committed": "1",
+        "raft_membership_committed": "1",
+        "raft_membership_joint": "0",
+        "raft_building_snapshot": "1",
+        "raft_transfer_to": "3",
+    }
+    assert {name: samples.get(name) for name in expected} == expected
+    assert node.raft.metrics().membership.log_id.index == int(samples["raft_membership_log_index"])
+
+
+async def test_what_the_engine_has_done_is_counted(node, client):
+    counters = node.raft.counters
+    counters.write_batches, counters.writes, counters.applied_entries = 2, 30, 31
+    counters.messages[AppendRequest] += 5
+    counters.reports["leader_elected"] += 1
+    samples = await scrape(client)
+    expected = {
+        "raft_write_batches_total": "2",
+        "raft_writes_total": "30",
+        "raft_applied_entries_total": "31",
+        "raft_appended_entries_total": "0",
+        'raft_messages_sent_total{kind="heartbeat"}': "5",
+        'raft_reports_total{event="leader_elected"}': "1",
+    }
+    assert {name: samples.get(name) for name in expected} == expected
+
+
+def test_every_message_that_can_be_sent_has_a_name():
+    assert set(get_args(Message)) == set(_MESSAGES)
+    assert len(set(_MESSAGES.values())) == len(_MESSAGES)

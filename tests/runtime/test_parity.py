@@ -19,6 +19,7 @@ from raft_engine.errors import (
     TermMismatch,
     WaitTimeout,
 )
+from raft_engine.runtime.raft import Raft
 from raft_engine.storage.memory import MemoryLog, MemorySnapshots
 from raft_engine.transport.local import LocalTransport
 from raft_engine.types.ids import NodeId, PeerId
@@ -422,6 +423,41 @@ async def test_without_a_quorum_the_wait_for_recovery_ends_in_vain(make):
     await cluster.start(node_id)
     with pytest.raises(WaitTimeout, match=f"applied index >= {index}"):
         await cluster.rafts[node_id].wait(timeout_s=0.3).applied_index_at_least(index)
+
+
+# -- metrics: what was done is counted ---------------------------------------------------------------------------------------
+
+
+async def test_a_leader_and_its_followers_count_what_they_do(make):
+    cluster = await make()
+    leader = await cluster.leader()
+    await everywhere(cluster, 0)
+    before = {node_id: Reading(**_counted(raft)) for node_id, raft in cluster.rafts.items()}
+    await leader.client_write_many([b"w"] * 30)
+    index = leader.metrics().last_log.index
+    for raft in cluster.rafts.values():
+        await raft.wait().applied_index_at_least(index)
+    for node_id, raft in cluster.rafts.items():
+        now, then = _counted(raft), before[node_id]
+        assert (30, 30) == (now["appended_entries"] - then.appended_entries, now["applied_entries"] - then.applied_entries)
+        assert 1 <= now["append_batches"] - then.append_batches <= 30
+        wrote = (now["writes"] - then.writes, now["replicated_entries"] - then.replicated_entries)
+        assert wrote >= (30, 60) if raft is leader else wrote == (0, 0)
+        kinds = {kind.__name__ for kind in raft.counters.messages}
+        assert {"VoteRequest", "AppendRequest"} <= kinds if raft is leader else {"VoteResponse", "AppendResponse"} <= kinds
+    assert 1 == leader.counters.reports["leader_elected"]
+
+
+class Reading(msgspec.Struct):
+    appended_entries: int = 0
+    applied_entries: int = 0
+    append_batches: int = 0
+    writes: int = 0
+    replicated_entries: int = 0
+
+
+def _counted(raft: Raft) -> dict[str, int]:
+    return {name: getattr(raft.counters, name) for name in Reading.__struct_fields__}
 
 
 # -- metrics -------------------------------------------------------------------------------------------------------------
