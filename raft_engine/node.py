@@ -56,7 +56,13 @@ class Node:
             starts_engine: without it only the endpoint is there, for wiping a node whose log cannot be opened.
         Raises: StorageError: the directory cannot be used. TransportError: an address cannot be listened on.
         """
-        data_dir = DataDir(config.data_dir, config.cluster, config.node_id, open_stores=False)
+        data_dir = DataDir(
+            config.data_dir,
+            config.cluster,
+            config.node_id,
+            open_stores=False,
+            snapshots_to_keep=config.snapshots_to_keep,
+        )
         node = cls(config, data_dir, ending)
         try:
             if starts_engine:

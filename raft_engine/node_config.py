@@ -27,6 +27,8 @@ T = TypeVar("T")
 CLUSTER_NAME_CHARACTERS_MAX = 64
 STATE_MACHINES = ("disk", "memory")
 """The first is the default."""
+SNAPSHOTS_TO_KEEP_MAX = 1000
+"""More copies than anybody has use for; a larger number is a slip of the key."""
 NODE_ID_MAX = 2**63 - 1
 """Ids travel as unsigned 64-bit numbers and are shown by programs whose integers are signed."""
 
@@ -43,6 +45,7 @@ class NodeConfig(msgspec.Struct, frozen=True):
     bootstrap: dict[NodeId, NodeAddress] | None
     raft: Config
     state_machine: str
+    snapshots_to_keep: int
     """`disk` or `memory`: where the key-value store keeps its data."""
     security: Security
     alarms: tuple[Alarm, ...]
@@ -72,7 +75,18 @@ def parse_node_config(document: Mapping[str, object], base: Path) -> NodeConfig:
     _only(
         document,
         "",
-        ["cluster", "node_id", "data_dir", "listen", "advertise", "bootstrap", "raft", "state_machine", "security"],
+        [
+            "cluster",
+            "node_id",
+            "data_dir",
+            "listen",
+            "advertise",
+            "bootstrap",
+            "raft",
+            "storage",
+            "state_machine",
+            "security",
+        ],
     )
     cluster = _cluster_name(_need(document, "cluster", str))
     node_id = _node_id(_need(document, "node_id", int), "node_id")
@@ -92,6 +106,7 @@ def parse_node_config(document: Mapping[str, object], base: Path) -> NodeConfig:
         bootstrap=_bootstrap(document, node_id),
         raft=config_from_mapping(_table(document, "raft")),
         state_machine=_state_machine(document),
+        snapshots_to_keep=_snapshots_to_keep(document),
         security=security,
         alarms=alarms,
     )
@@ -140,6 +155,16 @@ def _state_machine(document: Mapping[str, object]) -> str:
     if kind not in STATE_MACHINES:
         raise ConfigError(f"state_machine.kind must be {' or '.join(STATE_MACHINES)}, not {kind!r}")
     return kind
+
+
+def _snapshots_to_keep(document: Mapping[str, object]) -> int:
+    table = _table(document, "storage", ["snapshots_to_keep"])
+    keep = _optional(table, "storage.snapshots_to_keep", int)
+    if keep is None:
+        return 1
+    if not 1 <= keep <= SNAPSHOTS_TO_KEEP_MAX:
+        raise ConfigError(f"storage.snapshots_to_keep must be 1 to {SNAPSHOTS_TO_KEEP_MAX}, not {keep}")
+    return keep
 
 
 def _security(

@@ -61,6 +61,7 @@ class DataDir:
         prepare_ahead: bool = True,
         open_stores: bool = True,
         starts: bool = True,
+        snapshots_to_keep: int = 1,
     ) -> None:
         """Lock the directory, read or create the identity, and open the stores.
 
@@ -73,6 +74,7 @@ class DataDir:
         self._files = files or Files()
         self._segment_bytes = segment_bytes
         self._prepare_ahead = prepare_ahead
+        self._snapshots_to_keep = snapshots_to_keep
         self._identity_lock = threading.Lock()  # the log's writer marks the log as created, others note the birth
         self._is_appending_first = False
         self._log: SegmentLog | None = None
@@ -143,7 +145,7 @@ class DataDir:
                 before_first_segment=self._note_first_segment,
             )
             undo.callback(log.close)
-            snapshots = SnapshotFiles(self.path, files=self._files)
+            snapshots = SnapshotFiles(self.path, files=self._files, keep=self._snapshots_to_keep)
             undo.callback(snapshots.close)
             self._check_snapshot_covers_purged(log, snapshots)
             if log.state().last.index > 0:

@@ -1,7 +1,8 @@
 """Snapshots on disk: built or received beside the newest one, then renamed into place.
 
-Only the newest is kept, and an older one goes after the newer one is durable. A file that is being shipped stays open, so a
-transfer ends even if its snapshot was replaced. What a crash left half built or half received is removed at start.
+Only the newest counts. Older ones are kept as copies, as many as wanted (by default none), and go after the newer one is
+durable. A file that is being shipped stays open, so a transfer ends even if its snapshot was removed. What a crash left half
+built or half received is removed at start, what an error left so, at once: it may be a full disk.
 Source: Raft paper 7; dissertation 5.1; openraft `storage/v2/raft_state_machine.rs`.
 """
 
@@ -12,6 +13,7 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import partial, wraps
 from pathlib import Path
 from typing import Concatenate, Final, ParamSpec, TypeVar
@@ -75,17 +77,21 @@ def _writing(method: Callable[Concatenate[SnapshotFiles, _P], _R]) -> Callable[C
 class SnapshotFiles:
     """A `SnapshotStorage` in `snapshots/` below a directory. Methods may be called from several threads."""
 
-    def __init__(self, directory: Path, *, files: Files | None = None) -> None:
+    def __init__(self, directory: Path, *, files: Files | None = None, keep: int = 1) -> None:
         """Find the newest snapshot and remove what a crash left behind.
 
-        Raises: Damaged: its header or end is damaged; NewerFormat; StorageFailed.
+        Args:
+            keep: how many snapshots stay on the disk, at least 1.
+        Raises: Damaged: a header or end is damaged; NewerFormat; StorageFailed.
         """
+        assert keep >= 1, "the newest snapshot always stays"
+        self._keep = keep
         self.directory = directory / SNAPSHOT_DIRECTORY
         self._files = files or Files()
         self._building = threading.Lock()  # one build at a time
         self._receiving_lock = threading.Lock()
         self._lock = threading.Lock()  # guards what follows
-        self._newest: SnapshotMeta | None = None
+        self._kept: list[SnapshotMeta] = []  # oldest first
         self._open: OrderedDict[str, int] = OrderedDict()
         self._receiving: _Receiving | None = None
         try:
@@ -95,7 +101,12 @@ class SnapshotFiles:
 
     def newest(self) -> SnapshotMeta | None:
         with self._lock:
-            return self._newest
+            return self._kept[-1] if self._kept else None
+
+    def kept(self) -> list[SnapshotMeta]:
+        """Return all complete snapshots on the disk, oldest first."""
+        with self._lock:
+            return list(self._kept)
 
     @_writing
     def build(self, last_log_id: LogId, membership: StoredMembership, chunks: Iterable[bytes]) -> SnapshotMeta:
@@ -107,6 +118,9 @@ class SnapshotFiles:
                 self._files.cut(descriptor, 0)
                 size = self._write_all(descriptor, encode_snapshot(meta, chunks))
                 self._files.fsync(descriptor)
+            except BaseException:
+                self._discard(path)
+                raise
             finally:
                 self._files.close(descriptor)
             meta = msgspec.structs.replace(meta, size_bytes=size)
@@ -182,18 +196,26 @@ class SnapshotFiles:
         self._files.pwrite(descriptor, b"".join(waiting), size)
         return size + waiting_bytes
 
+    def _discard(self, path: Path) -> None:
+        """Remove a file that will not be finished; what caused it counts more than whether this succeeds."""
+        with suppress(OSError):
+            self._files.unlink(path)
+
     def _publish(self, path: Path, meta: SnapshotMeta) -> None:
-        """Make a durable file the newest snapshot, unless a newer one arrived meanwhile; then remove the one before."""
+        """Make a durable file the newest snapshot, unless a newer one arrived meanwhile; then remove those that are too old."""
         with self._lock:
-            older = self._newest
-            if older is not None and older.last_log_id > meta.last_log_id:
+            if self._kept and self._kept[-1].last_log_id > meta.last_log_id:
                 self._files.unlink(path)
                 return
             self._files.rename(path, self._path(meta.snapshot_id))
             self._files.fsync_dir(self.directory)
-            self._newest = meta
-            if older is not None:
-                self._files.unlink(self._path(older.snapshot_id))
+            self._kept.append(meta)
+            self._remove_old()
+
+    def _remove_old(self) -> None:
+        while len(self._kept) > self._keep:
+            self._files.unlink(self._path(self._kept[0].snapshot_id))
+            del self._kept[0]
 
     # --- receiving -----------------------------------------------------------------------------------------------------
 
@@ -256,11 +278,9 @@ class SnapshotFiles:
         for name in self._files.names(self.directory):
             if name.endswith(".tmp"):
                 self._files.unlink(self.directory / name)
-        found = sorted(read_snapshot_metas(self.directory, self._files), key=lambda meta: meta.last_log_id)
+        self._kept = sorted(read_snapshot_metas(self.directory, self._files), key=lambda meta: meta.last_log_id)
         self._files.fsync_dir(self.directory)
-        for older in found[:-1]:
-            self._files.unlink(self._path(older.snapshot_id))
-        self._newest = found[-1] if found else None
+        self._remove_old()
 
 
 def read_snapshot_metas(directory: Path, files: Files) -> list[SnapshotMeta]:

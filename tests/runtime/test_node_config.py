@@ -56,6 +56,8 @@ def test_engine_settings_are_taken_over(tmp_path):
 
 
 def test_the_key_value_store_is_on_disk_unless_memory_is_asked_for(tmp_path):
+    assert load(tmp_path, GOOD).snapshots_to_keep == 1
+    assert load(tmp_path, GOOD + "[storage]\nsnapshots_to_keep = 3\n").snapshots_to_keep == 3
     assert load(tmp_path, GOOD).state_machine == "disk"
     assert load(tmp_path, GOOD + '[state_machine]\nkind = "memory"\n').state_machine == "memory"
     said = complaint(tmp_path, GOOD + '[state_machine]\nkind = "tape"\n')
@@ -65,6 +67,7 @@ def test_the_key_value_store_is_on_disk_unless_memory_is_asked_for(tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
+        (GOOD + "[storage]\nsnapshots_to_keep = 0\n", ["storage.snapshots_to_keep must be 1 to 1000, not 0"]),
         (GOOD + "[state_machine]\nkinds = 'disk'\n", ["state_machine.kinds is not a setting", "'kind'"]),
         ("clutser = 'x'\n" + GOOD, ["clutser is not a setting", "'cluster'"]),
         (GOOD + "managment = 'x'\n", ["listen.managment is not a setting", "'management'"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from raft_engine.errors import Damaged, NewerFormat, StorageError
+from raft_engine.errors import Damaged, NewerFormat, StorageError, StorageFailed
 from raft_engine.storage.files import Files
 from raft_engine.storage.snapshot_files import OPEN_SNAPSHOTS_MAX, SnapshotFiles
 from raft_engine.storage.snapshot_format import CHUNK_BYTES_MAX, encode_snapshot
@@ -32,6 +33,63 @@ def test_only_the_newest_snapshot_is_on_the_disk(tmp_path):
     snapshots = SnapshotFiles(tmp_path)
     metas = [build(snapshots, index) for index in (10, 20, 30)]
     assert files_in(tmp_path) == [metas[-1].snapshot_id + ".snap"]
+    snapshots.close()
+
+
+def test_as_many_as_wanted_stay_on_the_disk_and_the_newest_counts(tmp_path):
+    snapshots = SnapshotFiles(tmp_path, keep=3)
+    metas = [build(snapshots, index) for index in (10, 20, 30, 40, 50)]
+    assert (snapshots.kept(), snapshots.newest()) == (metas[-3:], metas[-1])
+    assert files_in(tmp_path) == sorted(meta.snapshot_id + ".snap" for meta in metas[-3:])
+    assert [list(snapshots.open(meta)) for meta in snapshots.kept()] == [CHUNKS] * 3
+    snapshots.close()
+
+
+def test_a_start_that_shall_keep_fewer_removes_the_oldest(tmp_path):
+    snapshots = SnapshotFiles(tmp_path, keep=3)
+    metas = [build(snapshots, index) for index in (10, 20, 30)]
+    snapshots.close()
+    snapshots = SnapshotFiles(tmp_path, keep=2)
+    assert snapshots.kept() == metas[-2:]
+    assert files_in(tmp_path) == sorted(meta.snapshot_id + ".snap" for meta in metas[-2:])
+    snapshots.close()
+
+
+def test_an_adopted_snapshot_makes_the_oldest_go_as_a_built_one_does(tmp_path):
+    for name in ("source", "target"):
+        (tmp_path / name).mkdir()
+    source, snapshots = SnapshotFiles(tmp_path / "source"), SnapshotFiles(tmp_path / "target", keep=2)
+    shipped = build(source, 30)
+    metas = [build(snapshots, index) for index in (10, 20)]
+    snapshots.receive(shipped, 0, source.read_chunk(shipped, 0, shipped.size_bytes), done=True)
+    snapshots.adopt(shipped)
+    assert snapshots.kept() == [metas[1], shipped]
+    source.close()
+    snapshots.close()
+
+
+def test_a_build_that_a_full_disk_ends_gives_back_what_it_took(tmp_path):
+    class Full(Files):
+        is_full = False
+
+        def pwrite(self, descriptor, data, offset):
+            if self.is_full:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            super().pwrite(descriptor, data, offset)
+
+    files = Full()
+    snapshots = SnapshotFiles(tmp_path, files=files)
+    old = build(snapshots, 10)
+
+    def chunks():
+        yield b"x" * 3_000_000
+        files.is_full = True
+        yield b"x" * 3_000_000
+
+    with pytest.raises(StorageFailed, match="ENOSPC"):
+        build(snapshots, 20, chunks())
+    assert files_in(tmp_path) == [old.snapshot_id + ".snap"]
+    assert snapshots.newest() == old
     snapshots.close()
 
 
@@ -68,6 +126,7 @@ def test_chunks_that_fail_half_way_leave_the_old_snapshot(tmp_path):
     with pytest.raises(RuntimeError):
         build(snapshots, 20, breaking())
     assert snapshots.newest() == old
+    assert files_in(tmp_path) == [old.snapshot_id + ".snap"]
     newest = build(snapshots, 30)
     assert list(snapshots.open(newest)) == CHUNKS
     snapshots.close()
