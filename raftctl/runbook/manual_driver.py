@@ -62,7 +62,7 @@ class ManualDriver:
                 return recovering.until >= order.recover_until
             return order.life is not None and status.boot_count > order.life.boot_count
 
-        self._ask(f"wipe node {self._node}, then start it: {command}", seen)
+        self._ask(f"wipe node {self._node}, then start it: {command}", seen, is_so=seen())
         status = look(self._client, self._node)
         if status is None or status.recovering is None:
             self._tell(

@@ -115,7 +115,9 @@ class Rejoin(Runbook):
             Step(
                 name="stop",
                 title=f"Stop the engine of node {node} ({self.params.driver})",
+                precheck=lambda run: self._check_identity(run, look(run.client, node), may_be_silent=True),
                 do=self._stop,
+                verify=self._is_silent,
                 undo=self._start_again,
             ),
             Step(
@@ -124,8 +126,14 @@ class Rejoin(Runbook):
                 do=self._protect,
                 undo=self._take_back_permission,
             ),
-            Step(name="wipe", title=f"Wipe node {node}, keeping its vote", do=self._wipe, undo=self._restore),
-            Step(name="start", title=f"Start node {node}", do=self._start, undo=self._stop_again),
+            Step(
+                name="wipe",
+                title=f"Wipe node {node}, keeping its vote",
+                do=self._wipe,
+                verify=self._is_wiped,
+                undo=self._restore,
+            ),
+            Step(name="start", title=f"Start node {node}", do=self._start, verify=self._is_up, undo=self._stop_again),
             Step(name="catch-up", title=f"Watch node {node} catch up", do=self._catch_up),
             Step(
                 name="prove",
@@ -163,8 +171,10 @@ class Rejoin(Runbook):
         self._driver(run)  # what the context lacks for it is found now
         return {"summary": "all rules hold"}
 
-    def _check_identity(self, run: Run, status: NodeStatus | None) -> None:
+    def _check_identity(self, run: Run, status: NodeStatus | None, *, may_be_silent: bool = False) -> None:
         planned = str(run.facts["incarnation"])
+        if status is None and may_be_silent:
+            return
         life = status.incarnation if status is not None else "nobody"
         if life != planned:
             message = f"node {self._target} is now incarnation {life[:8]}, the plan was made for {planned[:8]}"
@@ -174,10 +184,14 @@ class Rejoin(Runbook):
         """The run of the engine that ends here is what the wipe is bound to."""
         status = look(run.client, self._target)
         if status is not None:
-            self._check_identity(run, status)
             run.record(life=status.life)
         self._driver(run).stop()
         return {"summary": f"node {self._target} answers nothing from here on"}
+
+    def _is_silent(self, run: Run) -> None:
+        status = look(run.client, self._target)
+        if status is not None and not status.stopped:
+            raise CtlError("not_observed", f"the engine of node {self._target} runs although it was stopped")
 
     def _start_again(self, run: Run) -> None:
         self._driver(run).start()
@@ -245,6 +259,15 @@ class Rejoin(Runbook):
             retired = self._wiped_since(run, order, error)
         return {"retired_to": retired, "summary": f"old data kept in {retired}" if retired else "its reply was lost"}
 
+    def _is_wiped(self, run: Run) -> None:
+        """A node whose process is down cannot be seen; one that says that it is stopped, and recovers from nothing, was not wiped."""
+        order = run.fact("wipe_order", WipeOrder)
+        status = look(run.client, self._target)
+        if status is not None and status.stopped and order is not None and not _recovers(status, order):
+            raise CtlError(
+                "not_observed", f"node {self._target} answers that it was wiped, and its status shows nothing of it"
+            )
+
     def _wiped_since(self, run: Run, order: WipeOrder, error: CtlError) -> str:
         """An order went out, its answer did not come, and now it is refused: return if the node went on, whatever it did."""
         status = look(run.client, self._target)
@@ -291,19 +314,26 @@ class Rejoin(Runbook):
         if order is None:
             return
         driver = self._driver(run)
+        retired = str(run.facts.get("retired_to") or "")
+        if not retired and (reason := self._why_untraceable(run, order)) is not None:
+            raise no_way_back(reason)
         driver.stop()  # and whatever was asked of the node before is over
-        retired = str(run.facts.get("retired_to") or "") or self._find_retired(run, driver, order)
+        retired = retired or self._find_retired(run, driver, order)
         if retired:
             self._give_back(run, driver, order, retired)
 
+    def _why_untraceable(self, run: Run, order: WipeOrder) -> str | None:
+        """The wipe's answer was lost: once the engine ran again, nobody can say whether and where the old data lies."""
+        status = look(run.client, self._target)
+        ran = run.facts.get("ran_wiped") or (status is not None and status.life != order.life)
+        return f"node {self._target} ran since the wipe was ordered, and the answer was lost" if ran else None
+
     def _find_retired(self, run: Run, driver: Driver, order: WipeOrder) -> str:
-        """Return where the data is when the wipe's answer was lost; empty: nothing was wiped.
+        """Return where the data of a node is that has not run since; empty: nothing was wiped.
 
         Raises: CtlError: point_of_no_return, it was wiped and nobody knows where the data is.
         """
         status = look(run.client, self._target)
-        if status is not None and status.life != order.life:
-            raise no_way_back(f"node {self._target} ran since the wipe was ordered, and its answer was lost")
         if status is not None and not _recovers(status, order):
             return ""
         # It was wiped, or its process is down and nobody can say. The same order again wipes once, and tells the name.
@@ -348,6 +378,10 @@ class Rejoin(Runbook):
             "summary": f"it recovers until its log holds {self._barrier(run)}; till then it neither campaigns nor serves reads"
         }
 
+    def _is_up(self, run: Run) -> None:
+        if run.client.status(self._target).stopped:
+            raise CtlError("not_observed", f"the engine of node {self._target} is stopped although it was started")
+
     def _stop_again(self, run: Run) -> None:
         self._driver(run).stop()
 
@@ -370,6 +404,9 @@ class Rejoin(Runbook):
         order = run.fact("wipe_order", WipeOrder)
         if order is None or not run.has_begun("wipe") or run.facts.get("restore_asked"):
             return None  # nothing was wiped, or it is given back already: the node knows
+        retired = run.facts.get("retired_to")
+        if not retired and (reason := self._why_untraceable(run, order)) is not None:
+            return reason
         status = look(run.client, self._target)
         if status is None:
             return None  # its files know better than a silent endpoint
@@ -377,7 +414,7 @@ class Rejoin(Runbook):
             return f"node {self._target} lives another life: its vote is gone"
         if status.life == order.life:
             return None  # its engine has not run since
-        if status.recovering is None and run.facts.get("retired_to"):
+        if status.recovering is None:
             return f"node {self._target} has recovered: its log holds the barrier {order.recover_until}, and what came after"
         if _place(status.last_log) > _place(order.recover_until):
             return f"node {self._target} holds entries beyond the barrier {order.recover_until}, and has acknowledged them"

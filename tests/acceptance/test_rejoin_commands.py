@@ -1,7 +1,8 @@
-"""Does `raftctl rejoin-node` rebuild a node whose process it stops, wipes and starts with the site's own commands?"""
+"""Does `raftctl rejoin-node` rebuild a node whose process it stops, wipes and starts itself, or with the site's own commands?"""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.cluster import Cluster
-from tests.acceptance.test_rejoin import SURE, assert_whole, files, fill, rejoin
+from tests.acceptance.cluster import Cluster, wait_until
+from tests.acceptance.conftest import ClusterMaker
+from tests.acceptance.test_rejoin import SURE, assert_whole, files, fill, free_block, rejoin
 
 SERVICE = """
 import os, signal, subprocess, sys, time
@@ -87,3 +89,62 @@ def test_a_command_that_fails_after_the_wipe_has_it_undone(commanded: Cluster):
     assert "exit status 1: not yet" in error["message"]
     assert_whole(commanded, node)
     assert [name for name in files(node) if "retired" not in name] == [name for name in before if "retired" not in name]
+
+
+# -- the sandbox's own processes -----------------------------------------------------------------------------------------
+
+
+def journal_says(tool: Cluster, event: str, step: str) -> bool:
+    """Whether the only run's journal has that record; a line is there when it is whole."""
+    journals = list((tool.directory / "home" / "state" / "raftctl" / "runs").glob("*.jsonl"))
+    return any(
+        f'"event":"{event}"' in line and f'"step":"{step}"' in line
+        for path in journals
+        for line in path.read_text("utf-8").splitlines()
+    )
+
+
+@pytest.mark.parametrize("step", ["stop", "protect", "wipe", "start", "catch-up"])
+@pytest.mark.parametrize("verb", ["resume", "abort"])
+def test_a_run_of_the_local_driver_whose_raftctl_was_killed_is_gone_on_with(
+    make_cluster: ClusterMaker, step: str, verb: str
+):
+    """Killed somewhere in that step: its process may be started and not yet noted."""
+    tool = make_cluster(1)  # only for its raftctl: the sandbox brings its own nodes
+    tool.config.unlink()
+    try:
+        tool.raftctl("dev", "up", "--base-port", str(free_block()))
+        for number in range(5):
+            tool.raftctl("kv", "put", f"k{number}", "v")
+        running = tool.start_raftctl("rejoin-node", "3", "--driver", "local", "--yes", "--confirm", "dev")
+        wait_until(lambda: journal_says(tool, "step_begun", step) or running.poll() is not None, f"{step} has begun")
+        running.kill()
+        running.communicate(timeout=60)
+        (run,) = tool.raftctl("runs", "list", "-o", "json").data["items"]
+        ended = tool.raftctl("runs", verb, run["run"], code=None)
+        if ended.code == 9:
+            assert "nothing was undone" in ended.stderr
+            tool.raftctl("runs", "resume", run["run"])
+        (run,) = tool.raftctl("runs", "list", "-o", "json").data["items"]
+        assert run["outcome"] == ("undone" if verb == "abort" and ended.code == 0 else "done")
+        tool.raftctl("health", "--wait")
+        assert tool.raftctl("kv", "get", "k4").stdout == "v"
+    finally:
+        tool.raftctl("dev", "down", "--purge", code=None)
+
+
+def test_a_sandbox_s_process_that_nobody_noted_is_found_by_its_lock(make_cluster: ClusterMaker):
+    tool = make_cluster(1)
+    tool.config.unlink()
+    try:
+        tool.raftctl("dev", "up", "--base-port", str(free_block()))
+        state = tool.directory / "home" / "dev" / "sandbox.json"
+        known = json.loads(state.read_text("utf-8"))
+        pid = known["nodes"]["3"]["pid"]
+        known["nodes"]["3"] |= {"pid": 0, "began": 0}
+        state.write_text(json.dumps(known), "utf-8")
+        tool.raftctl("rejoin-node", "3", "--driver", "local", "--yes", "--confirm", "dev")
+        after = {item["node"]: item["pid"] for item in tool.raftctl("dev", "status", "-o", "json").data["items"]}
+        assert after[3] not in {None, pid}
+    finally:
+        tool.raftctl("dev", "down", "--purge", code=None)

@@ -67,6 +67,15 @@ class Killer:
         monkeypatch.setattr(Http, "send", sending)
         monkeypatch.setattr(journal, "_write_all", writing)
 
+    def around(self, what: str, act: Callable[[], Any]) -> Any:
+        """Do something to the world that is neither a request nor a record, with a point before and after it."""
+        if self.dead:
+            raise Killed
+        self._point(f"before {what}")
+        result = act()
+        self._point(f"after {what}")
+        return result
+
     def _point(self, where: str, last_act: Callable[[], object] = lambda: None) -> None:
         self.where.append(where)
         if self.at == self.count:

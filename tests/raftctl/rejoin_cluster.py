@@ -6,7 +6,8 @@ by with requests: each look at the cluster moves a node that catches up one step
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,6 +28,14 @@ def mocked(monkeypatch: pytest.MonkeyPatch) -> Iterator[RejoinCluster]:
         fake = RejoinCluster(router)
         monkeypatch.setattr(plain_http, "ask", fake.ask)
         yield fake
+
+
+class CommandError(Exception):
+    """A command of the site ended with another exit status than 0."""
+
+
+def _text(log_id: Json) -> str:
+    return f"T{log_id['term']}-N{log_id['node_id']}.{log_id['index']}"
 
 
 class RejoinCluster(FakeCluster):
@@ -190,6 +199,45 @@ class RejoinCluster(FakeCluster):
         status |= {"last_log": held["last_log"], "applied": held["last_log"], "recovering": None}
         return httpx.Response(200, json={"set_aside_to": "retired-aside"})
 
+    # -- its process, for drivers that do not ask the endpoint ---------------------------------------------------------------
+
+    def command(self, verb: str, node: int, values: Mapping[str, object]) -> str:
+        """What a site's commands do to the process of a node; return what they print.
+
+        Raises: CommandError: the exit status is not 0.
+        """
+        return str(getattr(self, f"_{verb}_process")(node, values))
+
+    def _stop_process(self, node: int, _values: Mapping[str, object]) -> str:
+        self._stop_raft(node, {})
+        self.down[node] = httpx.ConnectError("[Errno 111] Connection refused")
+        return ""
+
+    def _start_process(self, node: int, _values: Mapping[str, object]) -> str:
+        if node in self.down:
+            del self.down[node]
+            self.nodes[node] |= {"boot_count": self.nodes[node]["boot_count"] + 1, "engine_starts": 0}
+            self._start_raft(node, {})
+        return ""
+
+    def _wipe_process(self, node: int, values: Mapping[str, object]) -> str:
+        until = next(
+            barrier["log_id"] for barrier in self.barriers if _text(barrier["log_id"]) == str(values["recover_until"])
+        )
+        if node not in self.down:
+            raise CommandError("the directory is in use")
+        if values["expect_boot"] != self.nodes[node]["boot_count"]:
+            raise CommandError("the node ran since it was stopped; nothing was wiped")
+        return f"data/{json.loads(self._wipe(node, {'recover_until': until}).content)['retired_to']}"
+
+    def _restore_process(self, node: int, values: Mapping[str, object]) -> str:
+        if node not in self.down:
+            raise CommandError("the directory is in use")
+        reply = self._restore(node, {"retired": str(values["retired"]).rpartition("/")[2]})
+        if reply.status_code != 200:
+            raise CommandError(json.loads(reply.content)["detail"])
+        return "data/retired-aside"
+
     # -- the leader --------------------------------------------------------------------------------------------------------
 
     def _barrier(self, node: int, body: Json) -> httpx.Response:
@@ -197,7 +245,8 @@ class RejoinCluster(FakeCluster):
             if self.nodes[excluded]["state"] != "shutdown":
                 self.sins.append(f"a barrier without node {excluded} while that runs")
         new = self._grow()
-        acked = [voter for voter in self.voters if voter not in body["exclude"] and self.nodes[voter]["state"] != "shutdown"]
+        up = [voter for voter in self.voters if self.nodes[voter]["state"] != "shutdown"]
+        acked = [voter for voter in up if voter not in body["exclude"]]
         for voter in acked:
             if voter not in self._catching_up:
                 self.nodes[voter] |= {"last_log": new, "applied": new, "committed": new}
