@@ -51,8 +51,9 @@ def start(session: Session, runbook: Runbook) -> None:
     try:
         lock = ClusterLock(session.client, journal.run_id, runbook.name)
         run = Run(session, journal, lock, Past(), session.flags.override)
-        began = _began(session, runbook, plan, findings)
-        run.write("run_begun", **began, cluster_id=_cluster_id(survey), run=journal.run_id, facts=plan.facts)
+        began = _began(session, runbook, plan, findings) | {"cluster_id": _cluster_id(survey), "run": journal.run_id}
+        run.past.facts |= plan.facts
+        run.write("run_begun", **began, facts=plan.facts, steps=[step.name for step in runbook.steps(run)])
         try:
             lock.take(force="no-lock" in session.flags.override)
         except (CtlError, KeyboardInterrupt) as trouble:
@@ -137,13 +138,14 @@ def _go_on(session: Session, run_id: str, *, undo: bool) -> None:
             _is_over(session, runbook, journal, file, undo=undo)
             return
         _check_cluster(session, file)
-        lock = ClusterLock(session.client, journal.run_id, runbook.name)
-        lock.take(force="no-lock" in session.flags.override, resuming=True)
         past = Past()
         for record in file.records:
             past.take(record)
         overrides = [*file.began.get("overrides", []), *session.flags.override]
+        lock = ClusterLock(session.client, journal.run_id, runbook.name)
         run = Run(session, journal, lock, past, overrides)
+        _check_steps(runbook, run, file)
+        lock.take(force="no-lock" in session.flags.override, resuming=True)
         run.write("run_resumed", operator=operator_and_host(), version=__version__, undo=undo or past.undoing)
         if undo or past.undoing:
             _undo(session, runbook, run, lock, journal)
@@ -178,6 +180,15 @@ def _check_cluster(session: Session, file: RunFile) -> None:
             hint=f"name the right one: -c NAME, or -e {' -e '.join(file.began.get('endpoints', []))}",
             rule_ids=["same-cluster"],
         )
+
+
+def _check_steps(runbook: Runbook, run: Run, file: RunFile) -> None:
+    """Raises: CtlError: another version of this program wrote the journal, and its runbook had other steps."""
+    begun, known = file.began.get("steps"), [step.name for step in runbook.steps(run)]
+    if begun != known:
+        message = f"run {file.run_id} has the steps {begun}, this version's {runbook.name} has {known}; nothing was done"
+        hint = f"use the version that began it: {file.began.get('version')}"
+        raise CtlError("journal_damaged", message, hint=hint)
 
 
 def _undo(session: Session, runbook: Runbook, run: Run, lock: ClusterLock, journal: Journal) -> None:

@@ -19,10 +19,17 @@ T = TypeVar("T")
 ARM_TTL_S: Final = 600.0
 """The permission dies by itself if this program does: as long as the contract's example."""
 BARRIER_WAIT_S: Final = 10.0
+SETTLE_S: Final = 60.0
+"""For a cluster whose leader goes away in the middle of a step: a hundred elections, or a process that is started again."""
 UNSETTLED: Final = frozenset(
     {"not_leader", "no_leader", "no_quorum", "leadership_lost", "precondition_failed", "transfer_in_progress"}
 )
 """The leader moved meanwhile: look again, then repeat the step."""
+
+
+def settle_s(run: Run) -> float:
+    """How long a step looks for a leader: --timeout, if that is shorter."""
+    return min(SETTLE_S, run.session.settings.timeout_s(SETTLE_S))
 
 
 def until_settled(run: Run, attempt: Callable[[], T]) -> T:
@@ -30,7 +37,7 @@ def until_settled(run: Run, attempt: Callable[[], T]) -> T:
 
     Raises: CtlError: the attempt's own, or the last one when the time for a step is over.
     """
-    again = run.poll(run.session.settings.timeout_s(), every_s=0.2)
+    again = run.poll(settle_s(run), every_s=0.2)
     said = ""
     while True:
         try:

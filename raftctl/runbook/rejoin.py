@@ -35,13 +35,14 @@ from raftctl.runbook.leadership import (
     disarm,
     hand_over,
     leader_without,
+    settle_s,
     until_settled,
 )
 from raftctl.runbook.proof import prove_equal
 from raftctl.session import Session, poll
 from raftctl.survey import Survey
 
-SETTLE_S: Final = 3.0
+HEARD_S: Final = 3.0
 """Right after a transfer some voter may not have heard of the new leader yet."""
 FOLLOW_S: Final = 30.0
 """For a node that was started again to be replicated to."""
@@ -156,7 +157,7 @@ class Rejoin(Runbook):
 
     def _preflight(self, run: Run) -> Facts:
         """The world may have moved since the plan was read."""
-        again = poll(SETTLE_S)
+        again = poll(HEARD_S)
         while True:
             survey = run.session.survey()
             findings = with_overrides(rejoin_rules(survey, self._target, None), run.overrides)
@@ -286,7 +287,7 @@ class Rejoin(Runbook):
 
     def _protect_until_now(self, run: Run) -> None:
         """Look once more; when the leader moved, the new one makes its own barrier."""
-        again = run.poll(run.session.settings.timeout_s(), every_s=0.2)
+        again = run.poll(settle_s(run), every_s=0.2)
         while not self._is_protected(run):
             run.note("the leader moved; barrier and permission are made again")
             if not again():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 from collections.abc import Iterator
 
@@ -86,6 +87,31 @@ def test_a_run_whose_raftctl_was_killed_is_undone(gated: Gated, request_: str):
         load.more(20)
     assert gated.run()["outcome"] == "undone"
     assert_nothing_lost(gated, load)
+    assert_whole(cluster, node)
+
+
+@pytest.mark.parametrize("verb", ["resume", "abort"])
+def test_a_run_of_a_lost_directory_whose_raftctl_was_killed_is_gone_on_with(gated: Gated, verb: str):
+    cluster = gated.cluster
+    fill(cluster, 30)
+    node = cluster.followers()[0]
+    node.kill()
+    shutil.rmtree(node.data)
+    node.start()
+    leader = cluster.leader(among=[each.node_id for each in cluster if each is not node])
+    leader.wait(lambda status: status["alarms"], "the loss is seen")
+    gate = gated.gates[leader.node_id]
+    gate.hold_at = b"/allow-next-revert"
+    running = cluster.start_raftctl("rejoin-node", str(node.node_id), "--blank", *SURE, "--request-timeout", "120s")
+    assert gate.reached.wait(90)
+    running.kill()
+    running.communicate(timeout=60)
+    gated.drop()
+    cluster.raftctl("runs", verb, gated.run()["run"])
+    if verb == "abort":
+        assert "node_reverted" in [alarm["code"] for alarm in leader.status()["alarms"]]
+        cluster.raftctl("rejoin-node", str(node.node_id), "--blank", *SURE)
+    assert leader.status()["membership"]["incarnations"][str(node.node_id)] == [node.status()["incarnation"]]
     assert_whole(cluster, node)
 
 

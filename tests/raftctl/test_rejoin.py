@@ -88,6 +88,24 @@ def test_a_dry_run_only_reads_and_leaves_no_journal(cluster, raftctl):
     assert [] == list(read_runs())
 
 
+@pytest.mark.parametrize(
+    "line", ["rejoin-node 3", "rejoin-node 1", "rejoin-node 3 --blank", "rejoin-node 3 --driver manual"]
+)
+def test_a_dry_run_sends_nothing_but_questions(cluster, raftctl, monkeypatch, line):
+    """The transport fails on anything but GET."""
+
+    def forbidden(_client: object, method: str, url: str, *_: object, **__: object) -> None:
+        raise AssertionError(f"{method} {url}")
+
+    monkeypatch.setattr("raftctl.full_http.FullHttp.exchange", forbidden)
+    if "blank" in line:
+        cluster.lose(3)
+    plan = raftctl(f"{line} --dry-run -o json").data
+    assert all(rule["measured"] and rule["threshold"] for rule in plan["rules"])
+    with pytest.raises(AssertionError, match="PUT"):
+        raftctl(f"{line} --yes --confirm demo")
+
+
 def test_a_dry_run_of_what_would_be_refused_is_5(cluster, raftctl):
     cluster.down[2] = REFUSED
     raftctl("rejoin-node 3 --dry-run", code=5)

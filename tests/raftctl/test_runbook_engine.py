@@ -348,6 +348,13 @@ def test_a_journal_that_names_another_runbook_is_not_guessed_at(toy, monkeypatch
     assert "has no runbook 'toy'" in ended(resume).message
 
 
+def test_a_run_of_a_version_with_other_steps_is_not_guessed_at(toy, monkeypatch):
+    toy.acts |= {"do c": fails(), "undo a": fails()}
+    ended(start)
+    monkeypatch.setattr(Toy, "steps", lambda self, run: [self._step("a")])
+    assert "this version's toy has ['a']" in ended(resume).message
+
+
 def test_the_receipt_is_kept_once_with_the_head_of_the_journal(toy, capsys):
     import json
 
