@@ -100,18 +100,12 @@ class HttpDriver:
         self._until(lambda: self._client.start_raft(self._node), lambda status: not status.stopped, "start")
 
     def _until(self, act: Callable[[], object], seen: Callable[[NodeStatus], bool], verb: str) -> None:
-        """Act, and look until the effect is there."""
-        lost: CtlError | None = None
-        try:
-            act()
-        except CtlError as error:
-            if not error.outcome_unknown:
-                raise
-            lost = error
+        """Act, until there is an answer; then look until the effect is there."""
+        self._answered(act)
         again = self._poll(_LEVER_S)
         while not self._is(seen):
             if not again():
-                raise lost or CtlError("not_observed", f"the engine did not {verb} within {_LEVER_S:g} s")
+                raise CtlError("not_observed", f"the engine did not {verb} within {_LEVER_S:g} s")
 
     def _is(self, seen: Callable[[NodeStatus], bool]) -> bool:
         try:

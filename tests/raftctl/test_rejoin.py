@@ -186,6 +186,13 @@ def test_a_failure_when_the_node_holds_more_than_the_barrier_goes_forward(cluste
     assert WELL == cluster.picture(3)
 
 
+@pytest.mark.parametrize("path", ORDER[:5])
+def test_a_request_that_never_arrived_is_made_again(cluster, raftctl, path):
+    cluster.answers(path, httpx.ReadError("reset"), httpx.ReadError("reset"))
+    raftctl(LINE)
+    assert WELL == cluster.picture(3)
+
+
 @pytest.mark.parametrize("carried_out", [True, False])
 @pytest.mark.parametrize("times", [1, 3])
 def test_a_wipe_whose_reply_was_lost_is_not_taken_for_undone(cluster, raftctl, carried_out, times):
