@@ -7,8 +7,7 @@ The barrier comes after the stop, so that nothing the node ever acknowledged cou
 Going back: before the wipe the permission is taken back and the node started. After it, and until the node holds entries
 beyond the barrier, it is stopped, gets its retired data back, and is started. What it acknowledged in between is at or below
 the barrier, which enough others hold; the leader is told to count none of it. Later, only the way forward is left.
-Going on after a crash: the wipe is ordered in the journal before it is asked for, and asking twice for the same order wipes
-once. The order names the run of the engine that was stopped before the barrier, so a request that arrives late wipes nothing.
+Going on after a crash: see `wiping.py`; every other step looks, or repeats what does no harm twice.
 Source: design of rejoin (way A, preflight table, what was model-checked).
 """
 
@@ -24,10 +23,11 @@ from raftctl.errors import CtlError
 from raftctl.guards import Verdict, refusal, rejoin_rules, tolerance_left, with_overrides
 from raftctl.model import BarrierReply, Expect, Life, LogId, NodeStatus, index_of
 from raftctl.output.text import human_bytes, human_seconds, listed
+from raftctl.runbook import wiping
 from raftctl.runbook.catch_up import watch_catch_up
 from raftctl.runbook.choose_driver import driver_of, undoes_wipes
 from raftctl.runbook.drivers import Driver, WipeOrder, look
-from raftctl.runbook.engine import Facts, Plan, Run, Runbook, Step, no_way_back
+from raftctl.runbook.engine import Facts, Plan, Run, Runbook, Step
 from raftctl.runbook.leadership import (
     ARM_TTL_S,
     allow_revert,
@@ -131,8 +131,8 @@ class Rejoin(Runbook):
                 name="wipe",
                 title=f"Wipe node {node}, keeping its vote",
                 do=self._wipe,
-                verify=self._is_wiped,
-                undo=self._restore,
+                verify=lambda run: wiping.check_wiped(run, node),
+                undo=lambda run: wiping.take_back(run, node, self._driver(run)),
             ),
             Step(name="start", title=f"Start node {node}", do=self._start, verify=self._is_up, undo=self._stop_again),
             Step(name="catch-up", title=f"Watch node {node} catch up", do=self._catch_up),
@@ -240,45 +240,15 @@ class Rejoin(Runbook):
     # -- the wipe ----------------------------------------------------------------------------------------------------------
 
     def _wipe(self, run: Run) -> Facts:
-        """Order it once; an order that is in the journal is repeated as it is."""
-        order = run.fact("wipe_order", WipeOrder)
-        is_first = order is None
-        if order is None:
-            self._protect_until_now(run)
-            order = WipeOrder(
-                recover_until=self._barrier(run),
-                life=run.fact("life", Life),
-                reason=str(run.facts["reason"]) or f"raftctl rejoin-node, run {run.run_id}",
-            )
-            run.record(wipe_order=order)
-        try:
-            retired = self._driver(run).wipe(order)
-        except CtlError as error:
-            if is_first and not error.outcome_unknown and error.code != "command_failed":
-                run.record(wipe_order=None)  # refused: there was none
-                raise
-            retired = self._wiped_since(run, order, error)
-        return {"retired_to": retired, "summary": f"old data kept in {retired}" if retired else "its reply was lost"}
+        return wiping.wipe(run, self._target, self._driver(run), lambda: self._order(run))
 
-    def _is_wiped(self, run: Run) -> None:
-        """A node whose process is down cannot be seen; one that says that it is stopped, and recovers from nothing, was not wiped."""
-        order = run.fact("wipe_order", WipeOrder)
-        status = look(run.client, self._target)
-        if status is not None and status.stopped and order is not None and not _recovers(status, order):
-            raise CtlError(
-                "not_observed", f"node {self._target} answers that it was wiped, and its status shows nothing of it"
-            )
-
-    def _wiped_since(self, run: Run, order: WipeOrder, error: CtlError) -> str:
-        """An order went out, its answer did not come, and now it is refused: return if the node went on, whatever it did."""
-        status = look(run.client, self._target)
-        if status is None or status.stopped or status.life == order.life:
-            raise error
-        ran = (
-            "it recovers from that wipe" if _recovers(status, order) else "it was wiped and has recovered, or was not wiped"
+    def _order(self, run: Run) -> WipeOrder:
+        self._protect_until_now(run)
+        return WipeOrder(
+            recover_until=self._barrier(run),
+            life=run.fact("life", Life),
+            reason=str(run.facts["reason"]) or f"raftctl rejoin-node, run {run.run_id}",
         )
-        run.note(f"node {self._target} was started since: {ran}; the run goes on to the proof")
-        return str(run.facts.get("retired_to") or "")
 
     def _barrier(self, run: Run) -> LogId:
         barrier = run.fact("barrier", BarrierReply)
@@ -308,67 +278,6 @@ class Rejoin(Runbook):
                 raise CtlError("refused", f"node {self._target} runs again although it was stopped; nothing was wiped")
         replication = survey.replication(self._target)
         return replication is not None and replication.revert_armed
-
-    def _restore(self, run: Run) -> None:
-        """Bring the retired data back, if there was a wipe."""
-        order = run.fact("wipe_order", WipeOrder)
-        if order is None:
-            return
-        driver = self._driver(run)
-        retired = str(run.facts.get("retired_to") or "")
-        if not retired and (reason := self._why_untraceable(run, order)) is not None:
-            raise no_way_back(reason)
-        driver.stop()  # and whatever was asked of the node before is over
-        retired = retired or self._find_retired(run, driver, order)
-        if retired:
-            self._give_back(run, driver, order, retired)
-
-    def _why_untraceable(self, run: Run, order: WipeOrder) -> str | None:
-        """The wipe's answer was lost: once the engine ran again, nobody can say whether and where the old data lies."""
-        status = look(run.client, self._target)
-        ran = run.facts.get("ran_wiped") or (status is not None and status.life != order.life)
-        return f"node {self._target} ran since the wipe was ordered, and the answer was lost" if ran else None
-
-    def _find_retired(self, run: Run, driver: Driver, order: WipeOrder) -> str:
-        """Return where the data of a node is that has not run since; empty: nothing was wiped.
-
-        Raises: CtlError: point_of_no_return, it was wiped and nobody knows where the data is.
-        """
-        status = look(run.client, self._target)
-        if status is not None and not _recovers(status, order):
-            return ""
-        # It was wiped, or its process is down and nobody can say. The same order again wipes once, and tells the name.
-        retired = ""
-        if driver.names_retired:
-            try:
-                retired = driver.wipe(order)
-            except CtlError as error:
-                if error.code != "command_failed":
-                    raise
-                run.note(error.message)
-        if retired:
-            run.record(retired_to=retired)
-            return retired
-        driver.start()
-        if _recovers(run.client.status(self._target), order):
-            raise no_way_back(f"node {self._target} was wiped, and the answer that named its old data was lost")
-        return ""
-
-    def _give_back(self, run: Run, driver: Driver, order: WipeOrder, retired: str) -> None:
-        if not driver.undoes_wipes:
-            raise no_way_back(f"the context names no command that gives node {self._target} its data back")
-        was_asked = run.facts.get("restore_asked") == retired
-        run.record(restore_asked=retired)
-        try:
-            driver.restore(retired)
-        except CtlError as error:
-            if error.outcome_unknown or error.code == "unreachable":
-                raise
-            driver.start()
-            # Refused: it has gone on too far; or an earlier request did it, and its answer was lost. The node knows.
-            if not was_asked or _recovers(run.client.status(self._target), order):
-                run.record(restore_asked=None)
-                raise no_way_back(f"node {self._target} does not take its old data back: {error.message}") from error
 
     # -- after it ----------------------------------------------------------------------------------------------------------
 
@@ -402,27 +311,10 @@ class Rejoin(Runbook):
 
     def why_no_undo(self, run: Run) -> str | None:
         """After the wipe: until the node holds entries beyond the barrier."""
-        order = run.fact("wipe_order", WipeOrder)
-        if order is None or not run.has_begun("wipe") or run.facts.get("restore_asked"):
-            return None  # nothing was wiped, or it is given back already: the node knows
-        retired = run.facts.get("retired_to")
-        if not retired and (reason := self._why_untraceable(run, order)) is not None:
-            return reason
-        status = look(run.client, self._target)
-        if status is None:
-            return None  # its files know better than a silent endpoint
-        if status.incarnation != run.facts["incarnation"]:
-            return f"node {self._target} lives another life: its vote is gone"
-        if status.life == order.life:
-            return None  # its engine has not run since
-        if status.recovering is None:
-            return f"node {self._target} has recovered: its log holds the barrier {order.recover_until}, and what came after"
-        if _place(status.last_log) > _place(order.recover_until):
-            return f"node {self._target} holds entries beyond the barrier {order.recover_until}, and has acknowledged them"
-        return None
+        return wiping.why_not_taken_back(run, self._target) if run.has_begun("wipe") else None
 
     def secure(self, run: Run) -> None:
-        if run.fact("wipe_order", WipeOrder) is not None:
+        if wiping.order_of(run) is not None:
             self._driver(run).start()
 
     # -- the receipt -------------------------------------------------------------------------------------------------------
@@ -433,15 +325,6 @@ class Rejoin(Runbook):
 
     def receipt_lines(self, data: Mapping[str, Any]) -> list[str]:
         return [*proof_lines(data), *_barrier_lines(data)]
-
-
-def _place(log_id: LogId | None) -> tuple[int, int]:
-    """How far a log goes that ends with this entry, as elections compare it (paper 5.4.1)."""
-    return (0, 0) if log_id is None else (log_id.term, log_id.index)
-
-
-def _recovers(status: NodeStatus, order: WipeOrder) -> bool:
-    return status.recovering is not None and status.recovering.until == order.recover_until
 
 
 def proof_lines(data: Mapping[str, Any]) -> list[str]:
