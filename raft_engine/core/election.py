@@ -215,7 +215,7 @@ def _establish(state: RaftState, candidate: CandidateState, now: Millis, out: Ou
     start_round(state, leader, now, out)
     append_as_leader(state, [(EntryKind.BLANK, b"")], now, out)
     held, state.handed_over = state.handed_over, None
-    if held is not None:
+    if held is not None and held.writes:
         on_writes_requested(state, held.writes, now, out)
     waiter, state.elect_waiter = state.elect_waiter, None
     if waiter is not None:

@@ -172,6 +172,17 @@ def test_held_writes_are_taken_in_by_a_leader_that_is_elected_again():
     assert [b"held"] == [e.data for c in commands if isinstance(c, AppendEntries) for e in c.entries if e.data]
 
 
+def test_a_leader_that_had_asked_another_to_take_over_may_be_elected_again_with_no_write_held():
+    node = leader()
+    transfer(node, 2)
+    node.hear(2, ask(2, last(2), transfer=True))
+    node.do(ElectRequested(node.ticket(), pre_vote=False, wait_ms=1000.0))
+    node.flush()
+    commands = node.hear(3, grant(3))
+    assert node.engine.is_leader
+    assert [b""] == [e.data for c in commands if isinstance(c, AppendEntries) for e in c.entries]
+
+
 def test_a_held_writes_place_is_bounded():
     node = leader(config={"api_channel_size": 2})
     transfer(node, 2)
