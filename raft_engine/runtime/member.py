@@ -44,6 +44,7 @@ LATER_S = 2.0
 """Between two looks whether a cluster that went on without this node has taken it in."""
 DIRECTORY_LOOK_S = 1.0
 """Between two looks whether the data directory is still there: how long a node may go on acknowledging without it."""
+OLDER_COPY_HINT = "stop this node, move its data directory away, allow its return on the leader, and start it blank"
 ANSWER_LEAVES_S = 0.05
 """The answer to "start" goes out over the transport that is closed for starting; nothing else waits for it."""
 
@@ -106,7 +107,12 @@ class Member:
 
     @property
     def alarms(self) -> tuple[Alarm, ...]:
-        return (self._birth_alarm,) if self._birth_alarm is not None else ()
+        birth = (self._birth_alarm,) if self._birth_alarm is not None else ()
+        return (*birth, *(Alarm("older_copy", said, OLDER_COPY_HINT, self.me.node_id) for said in self._refusals()))
+
+    def _refusals(self) -> list[str]:
+        """Return what the first of those says who refuse this node as it runs on an older copy of its directory."""
+        return [said for _, said in sorted(self._boots.refused_by.items())][:1]
 
     # -- the engine ----------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ import asyncio
 import functools
 import logging
 import random as chance
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -44,6 +44,7 @@ from raft_engine.types.outcomes import (
     TriggerOutcome,
     WriteOutcome,
 )
+from raft_engine.types.snapshot import SnapshotMeta
 
 logger = logging.getLogger(__name__)
 
@@ -56,8 +57,16 @@ MakeEngine = Callable[[Config, PeerId, Restored, Callable[[], float]], EngineLik
 class Raft:
     """One running engine. Made by `Raft.start`, ended by `shutdown`; the stores it was given stay open."""
 
-    def __init__(self, loop: EngineLoop, transport: Transport, state_machine: StateMachine, over: asyncio.Event) -> None:
+    def __init__(
+        self,
+        loop: EngineLoop,
+        transport: Transport,
+        state_machine: StateMachine,
+        snapshots: SnapshotStorage,
+        over: asyncio.Event,
+    ) -> None:
         self._loop = loop
+        self._snapshots = snapshots
         self._transport = transport
         self._over = over
         self._owned: list[Callable[[], None]] = []
@@ -101,7 +110,7 @@ class Raft:
             membership=membership_at(restored),
             ended=over.set,
         )
-        raft = cls(loop, transport, state_machine, over)
+        raft = cls(loop, transport, state_machine, snapshots, over)
         try:
             await transport.start(loop)
         except BaseException:
@@ -289,6 +298,15 @@ class Raft:
     def metrics(self) -> RaftMetrics:
         """Return a consistent picture of the engine as of now; after its end, the last one."""
         return self._loop.watch.current()
+
+    def get_snapshot(self) -> tuple[SnapshotMeta, Iterator[bytes]] | None:
+        """Return the newest complete snapshot, None if there is none: what it is of, and the state machine's chunks.
+
+        The chunks are read, and verified, as they are taken: take them in a thread, and before a newer snapshot replaces this one
+        (StorageError says so). Useful for a copy elsewhere; a node is not brought back by it.
+        """
+        meta = self._snapshots.newest()
+        return None if meta is None else (meta, self._snapshots.open(meta))
 
     @property
     def counters(self) -> Counters:

@@ -135,7 +135,7 @@ class Listener:
         stale = self._identity.boots.why_stale(peer, hello.boots)
         if stale:
             self._log.warn("a peer that runs on an older copy is refused", f"{peer}: {stale}", peer)
-            self._reply_and_end(connection, Refused(f"{me} takes no messages from {peer}: {stale}"))
+            self._reply_and_end(connection, Refused(f"{me} takes no messages from {peer}: {stale}", is_stale=True))
             return
         if self._on_hello_seen is not None:
             self._on_hello_seen(peer, hello.cluster_id)

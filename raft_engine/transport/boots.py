@@ -23,6 +23,8 @@ class Boots:
 
     def __init__(self, mine: Callable[[], Lineage] = lambda: ()) -> None:
         self._mine = mine
+        self.refused_by: dict[PeerId, str] = {}
+        """Peers that know a later run of this node, and what they say: this directory is the older copy."""
         self._known: dict[PeerId, Boot] = {}
 
     @property

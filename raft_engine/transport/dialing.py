@@ -128,6 +128,8 @@ class Link:
         reply = decode_reply(frame)
         if isinstance(reply, Refused):
             self._is_somebody_else = True
+            if reply.is_stale:
+                self._identity.boots.refused_by[self.peer] = reply.reason
             raise TransportError(f"{self.address} refused: {reply.reason}")
         if not isinstance(reply, Welcome):
             raise TransportError(f"{self.address} answered with another kind of greeting")
@@ -145,6 +147,7 @@ class Link:
         if stale:
             self._refuse_stale(stale)
         self._stale_count = 0
+        self._identity.boots.refused_by.pop(self.peer, None)
         assert self._dialed is not None
         self._greeted = True
         self._dialed.frames_from_now_on(self._deliver, FRAME_BYTES_MAX)

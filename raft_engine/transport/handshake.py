@@ -71,9 +71,10 @@ class Answer(msgspec.Struct, frozen=True, tag="answer"):
 
 
 class Refused(msgspec.Struct, frozen=True, tag="refused"):
-    """The acceptor wants nothing from this dialer; `reason` is for people."""
+    """The acceptor wants nothing from this dialer; `reason` is for people. `is_stale`: it knows a later run of the dialer."""
 
     reason: str
+    is_stale: bool = False
 
 
 Hello = PeerHello | BootstrapHello

@@ -10,10 +10,14 @@ import pytest
 
 from raft_engine.config import Config
 from raft_engine.runtime.embed import open_raft
+from raft_engine.runtime.member import Member
 from raft_engine.runtime.raft import Raft
+from raft_engine.storage.data_dir import DataDir
+from raft_engine.types.ids import NodeId
+from raft_engine.types.membership import NodeAddress
 from raft_engine.types.metrics import ReplicationState
 from tests.ports import free_ports
-from tests.runtime.cluster import Words
+from tests.runtime.cluster import Words, peer
 
 CONFIG = Config(
     election_timeout_min_ms=300, election_timeout_max_ms=600, heartbeat_interval_ms=50, reconnect_backoff_max_ms=50
@@ -92,3 +96,14 @@ async def test_a_node_that_is_started_again_and_again_is_taken_every_time(trio: 
 def _state(seen, node_id: int):
     target = (seen.replication or {}).get(node_id)
     return target and target.state
+
+
+def test_a_node_that_is_refused_as_an_older_copy_knows_it(tmp_path):
+    data_dir = DataDir(tmp_path / "n1", "demo", NodeId(1), open_stores=False)
+    address = NodeAddress("127.0.0.1:1", "")
+    member = Member(data_dir, CONFIG, listen_raft=address.raft, address=address, make_state_machine=Words)
+    assert () == member.alarms
+    member._boots.refused_by |= {peer(3): "n3 takes no messages: older copy", peer(2): "n2 takes no messages: older copy"}
+    (alarm,) = member.alarms
+    assert ("older_copy", 1, "n2 takes no messages: older copy") == (alarm.code, alarm.node, alarm.detail)
+    data_dir.close()

@@ -331,6 +331,18 @@ async def test_a_removed_leader_leads_until_it_is_asked_to_leave(make):
         await cluster.rafts[node_id].wait().metrics(lambda seen: seen.leader in rest, "a leader among the rest")
 
 
+async def test_the_newest_snapshot_is_there_once_one_was_taken(make):
+    cluster = await make(1)
+    leader = await cluster.leader()
+    assert None is leader.get_snapshot()
+    written = await leader.client_write(b"w")
+    await leader.trigger.snapshot()
+    meta, chunks = leader.get_snapshot()
+    other = Words()
+    other.restore(await asyncio.to_thread(list, chunks), meta.last_log_id)
+    assert (written.log_id, ["w"]) == (meta.last_log_id, other.words)
+
+
 async def test_the_state_machine_is_read_through_the_handle_also_after_the_end(make):
     cluster = await make(1)
     leader = await cluster.leader()

@@ -223,12 +223,14 @@ async def test_a_peer_that_runs_on_an_older_copy_is_reported_and_neither_heard_n
     bob, _ = await start(BOB, boots=run("b1", "b2"))
     await connect((alice, events), BOB, bob.listening_on)
     await bob.close()
-    copy, copy_events = await start(BOB, bob.listening_on, boots=run("b1", "another b2"))
+    mine = run("b1", "another b2")
+    copy, copy_events = await start(BOB, bob.listening_on, boots=mine)
     assert (BOB, True) == ((rolled_back := await events.rollbacks.get())[0], "older copy" in rolled_back[1])
     copy.set_peers({ALICE: address(alice.listening_on)})
     _, reason = await copy_events.losses.get()
     assert "takes no messages from" in reason
     assert "older copy of its data directory" in reason
+    assert [ALICE] == list(mine.refused_by)
     alice.send(BOB, request(1))
     assert (1, True, True) == (alice.dropped_count, copy_events.messages.empty(), copy_events.connections.empty())
 
