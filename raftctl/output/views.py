@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from raftctl.health import Condition, Health
-from raftctl.model import LogId, NodeStatus
+from raftctl.model import LogId, NodeStatus, Replication
 from raftctl.output.tables import Cell, Column, Table, Tone
 from raftctl.output.text import human_ms, printable
 from raftctl.survey import NodeReport, Survey
@@ -57,8 +57,11 @@ def _state(status: NodeStatus | None) -> Cell:
 
 def _note(survey: Survey, node: NodeReport) -> tuple[str, Tone]:
     status = node.status
+    target = survey.replication(node.node_id) if node.node_id is not None else None
+    permission = _permission(survey, target)
     if status is None:
-        return (node.error.detail if node.error is not None else "no answer"), Tone.BAD
+        why = node.error.detail if node.error is not None else "no answer"
+        return ", ".join(filter(None, [permission, why])), Tone.BAD
     if status.fatal is not None:
         return f"failed: {status.fatal}", Tone.BAD
     notes: list[str] = []
@@ -66,17 +69,24 @@ def _note(survey: Survey, node: NodeReport) -> tuple[str, Tone]:
         notes.append(f"{status.birth}: belongs to no cluster yet")
     if status.recovering is not None:
         notes.append(f"recovering until {status.recovering.until}")
-    target = survey.replication(status.node_id)
     if target is not None and target.state != "replicate":
         notes.append(_sending(target.state, target.snapshot_sent_bytes, target.snapshot_size_bytes))
-    if target is not None and target.revert_armed:
-        left = f" for {human_ms(target.revert_armed_ms_left)}" if target.revert_armed_ms_left is not None else ""
-        notes.append(f"may revert{left}")
+    if permission:
+        notes.append(permission)
     config = status.runtime_config
     off = [name for name in ("tick", "heartbeat", "elect", "pre_vote") if not getattr(config, f"enable_{name}")]
     if off:
         notes.append(f"switched off: {', '.join(off)}")
     return ", ".join(notes), Tone.WARN
+
+
+def _permission(survey: Survey, target: Replication | None) -> str:
+    """A permission is one leader's, in one term, and ends: all three are said."""
+    leader = survey.leader
+    if target is None or leader is None or not target.revert_armed:
+        return ""
+    left = f" for {human_ms(target.revert_armed_ms_left)}" if target.revert_armed_ms_left is not None else ""
+    return f"may revert once{left}, by leader {leader.node_id} of term {leader.term}"
 
 
 def _sending(state: str, sent: int, size: int) -> str:

@@ -124,3 +124,12 @@ def test_a_flag_weighs_more_than_the_environment_and_that_more_than_the_context(
     cluster.requests.clear()
     raftctl("-e http://127.0.0.1:9103 status")
     assert cluster.requests[0][1] == 3
+
+
+@pytest.mark.parametrize("is_down", [True, False])
+def test_a_permission_is_shown_with_target_leader_term_and_what_is_left_of_it(cluster, raftctl, is_down):
+    cluster.target(3).update(revert_armed=True, revert_armed_ms_left=90_000)
+    if is_down:
+        cluster.down[3] = httpx.ConnectError("[Errno 111] Connection refused")
+    row = next(line for line in raftctl("status", code=None).out.splitlines() if line.split()[:1] == ["3"])
+    assert "may revert once for 1 m 30 s, by leader 1 of term 2" in row
