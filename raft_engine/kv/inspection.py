@@ -42,7 +42,7 @@ def describe_state_machine(
         with _readable(path) as uri:
             report |= _verified(path, uri, progress or (lambda *_: None))
     except StorageError as error:
-        return report, [{"path": error.path, "offset": error.offset, "message": str(error)}]
+        return report, [{"path": error.path, "offset": error.offset, "message": error.message}]
     except (StorageFailed, OSError) as error:
         return report, [{"path": str(path), "offset": None, "message": f"cannot be read: {error}"}]
     return report, []
@@ -104,6 +104,7 @@ def _readable(path: Path) -> Iterator[str]:
 
     A write-ahead log is read where it lies, and not moved into the file. SQLite does that only if there is an index of it
     (`-shm`), as a running node and a crash leave it; a directory that was copied without is read from a copy.
+    It opens the log for writing even then, where it may, confirms the owner if it is root, and writes nothing.
     """
     wal, index = (path.with_name(f"{path.name}-{name}") for name in ("wal", "shm"))
     if not wal.exists():

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from tests.acceptance.cluster import ROOT, Cluster, Load, Node, missing
+from tests.acceptance.mounts import failing_calls
 
 
 def engine(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -76,6 +77,31 @@ def test_a_node_is_wiped_on_its_own_machine_behind_a_barrier(cluster: Cluster):
         assert (Path(wiped.stdout.strip()) / "log").is_dir()
         node.start()
         node.wait(lambda status: status["recovering"] is None, "it holds the barrier again")
+        load.more(10)
+    cluster.settled()
+    assert missing(load, node) == []
+
+
+def test_a_wipe_that_is_killed_is_finished_by_repeating_it_or_by_the_next_start(cluster: Cluster):
+    with Load(cluster, "load/") as load:
+        load.more(30)
+        node = cluster.followers()[0]
+        node.terminate()
+        barrier = cluster.leader().post("/v1/barrier", {"exclude": [node.node_id]}).json()["log_id"]
+        cluster.raftctl("allow-next-revert", "--to", str(node.node_id), "--yes", "--confirm", cluster.name)
+        wipe = ["wipe", str(node.data), "--recover-until", text(barrier), "--confirm", cluster.name]
+        for number in (2, 3):  # rename 1 puts the plan in place, 2 and 3 move log and snapshots
+            before = failing_calls(f"rename:signal=SIGKILL:when={number}")
+            killed = subprocess.run(
+                [*before, sys.executable, "-m", "raft_engine", *wipe], cwd=ROOT, capture_output=True, check=False
+            )
+            assert killed.returncode not in {0, 2}
+            assert "a wipe or its undo was interrupted" in engine("inspect", str(node.data)).stdout
+        assert (node.data / "wipe.json").exists()
+        node.start()
+        node.wait(lambda status: status["recovering"] is None, "it holds the barrier again")
+        assert not (node.data / "wipe.json").exists()
+        assert len(list(node.data.glob("retired-*"))) == 1
         load.more(10)
     cluster.settled()
     assert missing(load, node) == []

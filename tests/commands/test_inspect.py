@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -116,6 +117,41 @@ def test_it_runs_beside_a_node_and_names_its_process(directory, capsys):
         assert contents(directory) == before
     finally:
         holder.close()
+
+
+WRITING = "write,pwrite64,writev,pwritev,ftruncate,fallocate,fchmod,fchown,fsync,fdatasync"
+HARMLESS = "open|openat|access|faccessat|faccessat2|stat|lstat|newfstatat|statx|readlink|statfs|chdir|getcwd|execve"
+CHANGING = re.compile(rf"O_WRONLY|O_RDWR|O_CREAT|O_TRUNC|^(?!({HARMLESS})\()")
+"""A call that may change a file, among those that name or write one."""
+
+
+@pytest.mark.parametrize("state", ["at rest", "in use", "after a crash"])
+def test_the_whole_program_asks_the_system_for_nothing_that_changes_a_file(state, directory, tmp_path):
+    strace = shutil.which("strace")
+    if (
+        strace is None
+        or subprocess.run([strace, "-qq", "-o", "/dev/null", "true"], capture_output=True, check=False).returncode
+    ):
+        pytest.skip("this process may not trace others, or there is no strace")
+    holder = DataDir(directory, "demo", NodeId(1), prepare_ahead=False) if state == "in use" else None
+    store = DiskStore(directory / "sm") if state == "in use" else None
+    if state == "after a crash":
+        leave_as_a_crash_does(directory)
+    command = [strace, "-f", "-qq", "-y", "-e", f"trace=%file,{WRITING}", "-o", str(tmp_path / "calls")]
+    command += [sys.executable, "-m", "raft_engine", "inspect", str(directory), "--entries", "1.."]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    if store is not None and holder is not None:
+        store.close()
+        holder.close()
+    assert (ran.returncode, ran.stderr) == (0, "")
+    calls = [line.split(maxsplit=1)[1] for line in (tmp_path / "calls").read_text().splitlines() if str(directory) in line]
+    assert len(calls) > 10
+    changing = [call for call in calls if CHANGING.search(call)]
+    if state == "in use":  # SQLite opens the log of a database that is in use for writing, and writes nothing
+        changing = [
+            call for call in changing if not re.search(r'^(openat\([^"]*"[^"]*-wal", |fchown\(\d+<[^>]*-(wal|shm)>, )', call)
+        ]
+    assert changing == []
 
 
 MOUNT_AND_INSPECT = """
