@@ -81,6 +81,23 @@ def as_text(row: Row) -> str:
     return "\n".join([*lines, *(f"  note: {note}" for note in row.notes)])
 
 
+def as_markdown(rows: list[Row], title: str) -> str:
+    """All rows as a table for a document: medians, and the median of the ratios round by round."""
+    lines = [f"{title}; {max((len(row.samples['ours']) for row in rows), default=0)} rounds at most.", ""]
+    lines += ["| row | ours | peer | peer's | ours ÷ peer's | wanted |", "|---|---|---|---|---|---|"]
+    for row in rows:
+        ours = f"{statistics.median(row.samples['ours']):,.1f} {row.unit}"
+        for peer in [name for name in row.samples if name != "ours"] or [""]:
+            theirs = f"{statistics.median(row.samples[peer]):,.1f}" if peer else ""
+            ratio = f"{row.ratio(peer):.2f}" if peer else ""
+            wanted = ""
+            if peer in row.goals:
+                met = "" if row.is_met(peer) else " (missed)"
+                wanted = f"{'≤' if row.below else '≥'} {row.goals[peer]:g}{met}"
+            lines.append(f"| {row.name} | {ours} | {peer} | {theirs} | {ratio} | {wanted} |")
+    return "\n".join(lines) + "\n"
+
+
 def write(rows: list[Row], how: Options, name: str | None) -> None:
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
     now = dt.datetime.now(dt.UTC)
@@ -110,8 +127,10 @@ def write(rows: list[Row], how: Options, name: str | None) -> None:
     RESULTS.mkdir(exist_ok=True)
     stem = RESULTS / (name or f"{now:%Y%m%d-%H%M}-{about['commit']}")
     stem.with_suffix(".json").write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
-    plot(rows, stem, f"{about['date'][:10]}, {about['commit']}, {about['machine']}")
-    print(f"written: {stem.relative_to(ROOT)}.json, .png, .svg")
+    title = f"{about['date'][:10]}, {about['commit']}, {about['machine']}"
+    stem.with_suffix(".md").write_text(as_markdown(rows, title))
+    plot(rows, stem, title)
+    print(f"written: {stem.relative_to(ROOT)}.json, .md, .png, .svg")
 
 
 def plot(rows: list[Row], stem: Path, title: str) -> None:
