@@ -17,12 +17,13 @@ Source: public contract, sections 1 and 5.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 
 from raft_engine import __version__
 from raft_engine.commands import inspect, serve, wipe
-from raft_engine.commands.exit_codes import exit_code
+from raft_engine.commands.exit_codes import INTERRUPTED, READER_GONE, exit_code
 from raft_engine.errors import RaftError
 
 
@@ -39,7 +40,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"raft-engine: error: {error}", file=sys.stderr)
         return exit_code(error)
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered goes nowhere
+        return READER_GONE
     return code
 
 

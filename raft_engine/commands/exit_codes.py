@@ -32,6 +32,9 @@ CONFLICT: Final = 6
 NOT_FOUND: Final = 13
 DAMAGED: Final = 14
 SAID_NO: Final = 20
+INTERRUPTED: Final = 130
+READER_GONE: Final = 141
+"""What a shell makes of a program that ends as nobody reads its output any more."""
 
 _BY_ERROR: Final[tuple[tuple[type[Exception], int], ...]] = (
     (ConfigError, SETTINGS),

@@ -54,10 +54,12 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Raises: StorageError, StorageFailed."""
+    """Raises: StorageError, StorageFailed; BrokenPipeError: whoever reads the report has seen enough."""
     directory: Path = options.directory
     try:
         return _run(directory, options)
+    except BrokenPipeError:
+        raise
     except OSError as error:
         raise storage_failed(error, "inspecting", directory) from error
 
@@ -110,13 +112,14 @@ def _print(directory: Path, report: Report, options: argparse.Namespace) -> None
     if options.output == "json":
         if options.entries is not None:
             report = report | {"entries": [entry_report(entry) for entry in _readable_entries(directory, *options.entries)]}
-        print(json.dumps(report, indent=2))
+        print(json.dumps(report, indent=2), flush=True)
         return
-    print("\n".join(report_lines(report)))
+    print("\n".join(report_lines(report)), flush=True)
     if options.entries is not None:
         print("entries:")
         for entry in _readable_entries(directory, *options.entries):
             print(entry_line(entry_report(entry)))
+        sys.stdout.flush()
 
 
 def _readable_entries(directory: Path, first: LogIndex, upto: LogIndex) -> Iterator[Entry]:

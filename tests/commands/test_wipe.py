@@ -160,6 +160,14 @@ def test_a_node_whose_vote_is_lost_cannot_be_wiped(directory, capsys):
     assert "raftctl allow-next-revert" in said
 
 
+def test_a_node_whose_vote_is_damaged_cannot_be_wiped(directory, capsys):
+    damage(directory / "hard_state", 20)
+    damage(directory / "hard_state", 4116)
+    said = untouched(directory, capsys, "wipe", str(directory), *UNTIL, *NAMED, code=14)
+    assert "both copies are damaged: what this node promised is lost" in said
+    assert "raftctl allow-next-revert" in said
+
+
 def test_nothing_and_something_else_are_13(tmp_path, capsys):
     assert main(["wipe", str(tmp_path / "absent"), *UNTIL, *NAMED]) == 13
     assert main(["wipe", str(tmp_path), *UNTIL, *NAMED]) == 13
