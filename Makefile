@@ -3,7 +3,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick acceptance verify fix simulate simulate-slice simulate-rejoins crash-points storage-campaign spec traces mutants bench profile clean
+.PHONY: help demo test quick acceptance verify fix simulate simulate-slice simulate-rejoins crash-points fuzz storage-campaign spec traces mutants bench profile clean
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
 BIN := .venv/bin
@@ -11,6 +11,7 @@ HOURS ?= 1
 MINUTES ?= 5
 REJOINS ?= 50
 MIXED ?= 0
+N ?= 10000000
 # Where programs under test keep what would be in a home directory, and what tests would leave in /tmp.
 SANDBOX = $(CURDIR)/.demo/$@
 IN_SANDBOX = rm -rf $(SANDBOX) && mkdir -p $(SANDBOX)/tmp $(SANDBOX)/home && env HOME=$(SANDBOX)/home TMPDIR=$(SANDBOX)/tmp \
@@ -71,6 +72,10 @@ simulate-rejoins: ## Nodes wiped, lost and put back under all other faults, unti
 crash-points: ## The stores in every crash, each recovery cut and failed too; MIXED=200 further scripts, ONLY=wipe for some
 	@sh scripts/setup.sh dev
 	@$(BIN)/python -m raft_engine.testing.crash_campaign --jobs 2 --mixed $(MIXED) --only "$(ONLY)"
+
+fuzz: ## N=10000000 inputs for the decoders of everything that comes from a disk, a peer or a client
+	@sh scripts/setup.sh dev
+	@$(BIN)/python -m raft_engine.testing.fuzz_campaign --inputs $(N) --jobs 2
 
 storage-campaign: ## Three real processes killed, their disks failing and full, every acknowledged write checked, for MINUTES=5 minutes
 	@sh scripts/setup.sh dev

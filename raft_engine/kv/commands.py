@@ -20,6 +20,7 @@ from msgspec import Meta
 from raft_engine.types.entry import DATA_BYTES_MAX
 from raft_engine.types.ids import LogIndex, NodeId, Term
 from raft_engine.types.log_id import LogId
+from raft_engine.types.unreadable import UNREADABLE
 
 COMMAND_VERSION: Final = 1
 KEY_BYTES_MAX: Final = 1024
@@ -127,7 +128,7 @@ def decode_command(data: bytes) -> Command | BadCommand:
     """Return the command in an entry's data. Never raises: a node that raised here could not apply the log at all."""
     try:
         return _decode(data)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+    except UNREADABLE as error:
         return BadCommand(f"not a key-value command: {error}")
 
 

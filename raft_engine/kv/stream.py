@@ -27,6 +27,7 @@ from msgspec import Meta
 from raft_engine.errors import Damaged, NewerFormat
 from raft_engine.kv.views import Item, Remembered, View
 from raft_engine.types.log_id import LogId
+from raft_engine.types.unreadable import UNREADABLE
 
 STREAM_VERSION: Final = 1
 BLOCK_BYTES: Final = 256 * 1024
@@ -132,7 +133,7 @@ def decode_blocks(chunks: Iterable[bytes], last_log_id: LogId) -> Iterator[KeyBl
     where = f"snapshot of the key-value store up to {last_log_id}"
     try:
         yield from _checked_blocks(_blocks(chunks), last_log_id, where)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+    except UNREADABLE as error:
         raise Damaged(f"it cannot be read: {error}", path=where) from error
 
 

@@ -21,6 +21,7 @@ from raft_engine.management.convert import picture, status_body
 from raft_engine.types.ids import NodeId
 from raft_engine.types.membership import Membership, NodeAddress
 from raft_engine.types.metrics import ServerState
+from raft_engine.types.unreadable import UNREADABLE
 
 MEMBER_ANSWERS_WITHIN_S: Final = 1.0
 STATUS_BYTES_MAX: Final = 1024 * 1024
@@ -67,7 +68,7 @@ class Members:
                     return schema.MemberError("malformed", f"{url} answered more than {STATUS_BYTES_MAX} bytes")
         try:
             return msgspec.json.decode(body, type=dict[str, object])
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             return schema.MemberError("malformed", f"{url}: {error}")
 
 

@@ -19,6 +19,7 @@ from raft_engine.management.access import Role, Security
 from raft_engine.management.problems import PROBLEM_JSON, ProblemError, malformed, problem_body, problem_headers
 from raft_engine.types.ids import NOBODY
 from raft_engine.types.metrics import RaftMetrics
+from raft_engine.types.unreadable import UNREADABLE
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -265,7 +266,7 @@ def decode_json(body: bytes, fields: Fields, decoder: msgspec.json.Decoder[T]) -
             )
     try:
         return decoder.decode(body or b"{}")
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         # The decoder quotes the client's names; whatever is in them must fit into a reply.
         quoted = str(error)[:300].encode("utf-8", "replace").decode()
         raise malformed(f"the body is not what this path takes: {quoted}") from error

@@ -16,11 +16,12 @@ from raft_engine.storage.files import Files
 from raft_engine.storage.hints import WAY_B_HINT
 from raft_engine.storage.two_slots import TwoSlots, newest_slot, read_slots
 from raft_engine.types.hard_state import HardState
+from raft_engine.types.unreadable import UNREADABLE
 
 FILE_NAME: Final = "hard_state"
 REASON_CHARACTERS_MAX: Final = 500
 """A recovery's reason is kept this long, so that the hard state always fits into its slot."""
-_MAGIC: Final = b"RAFTHARD"
+HARD_STATE_MAGIC: Final = b"RAFTHARD"
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(HardState)
 
@@ -34,7 +35,7 @@ class HardStateFile:
         Raises: Damaged, NewerFormat.
         """
         self._path = directory / FILE_NAME
-        self._slots = TwoSlots(files, self._path, _MAGIC, _encoder.encode(HardState()), WAY_B_HINT)
+        self._slots = TwoSlots(files, self._path, HARD_STATE_MAGIC, _encoder.encode(HardState()), WAY_B_HINT)
         try:
             self.value = _decode(self._slots.value, self._path)
         except Damaged:
@@ -65,7 +66,7 @@ def read_hard_state(directory: Path, files: Files) -> tuple[HardState, bool]:
     path = directory / FILE_NAME
     descriptor = files.open(path, write=False)
     try:
-        slots = read_slots(files, descriptor, _MAGIC, str(path))
+        slots = read_slots(files, descriptor, HARD_STATE_MAGIC, str(path))
     finally:
         files.close(descriptor)
     return _decode(newest_slot(slots, str(path), WAY_B_HINT).value, path), None not in slots
@@ -74,7 +75,7 @@ def read_hard_state(directory: Path, files: Files) -> tuple[HardState, bool]:
 def _decode(value: bytes, path: Path) -> HardState:
     try:
         return _decoder.decode(value)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise Damaged(f"the hard state cannot be read: {error}", path=str(path), hint=WAY_B_HINT) from error
 
 

@@ -22,6 +22,7 @@ from raft_engine.storage.hints import WAY_B_HINT
 from raft_engine.types.bootstrap import BirthState
 from raft_engine.types.ids import Boot, Incarnation, NodeId
 from raft_engine.types.membership import EMPTY_MEMBERSHIP, Membership
+from raft_engine.types.unreadable import UNREADABLE
 
 FILE_NAME: Final = "identity.json"
 LOCK_NAME: Final = "lock"
@@ -80,15 +81,19 @@ def decode_identity(data: bytes, path: str) -> Identity:
         if outer.checksum != _checksum(bytes(outer.identity)):
             raise Damaged("checksum of the identity does not match: the file was altered", path=path, hint=WAY_B_HINT)
         return msgspec.json.decode(outer.identity, type=Identity)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise Damaged(f"the identity cannot be read: {error}", path=path, hint=WAY_B_HINT) from error
 
 
 def save_identity(directory: Path, identity: Identity, files: Files) -> None:
     """Replace the identity in `directory`, atomically and durably."""
+    files.replace(directory / FILE_NAME, encode_identity(identity))
+
+
+def encode_identity(identity: Identity) -> bytes:
+    """Return the bytes of an identity's file."""
     encoded = msgspec.json.encode(identity)
-    outer = _IdentityFile(FORMAT, _checksum(encoded), msgspec.Raw(encoded))
-    files.replace(directory / FILE_NAME, msgspec.json.encode(outer))
+    return msgspec.json.encode(_IdentityFile(FORMAT, _checksum(encoded), msgspec.Raw(encoded)))
 
 
 def open_or_create(directory: Path, cluster: str, node_id: NodeId, files: Files, *, starts: bool = True) -> Identity:

@@ -47,6 +47,7 @@ from raft_engine.types.ids import LogIndex
 from raft_engine.types.log_id import BEFORE_LOG, LogId
 from raft_engine.types.membership import Membership
 from raft_engine.types.snapshot import SnapshotMeta
+from raft_engine.types.unreadable import UNREADABLE
 
 Report = dict[str, Any]
 T = TypeVar("T")
@@ -271,7 +272,7 @@ class _Inspection:
             try:
                 note = msgspec.json.decode(self._files.read_whole(directory / PLAN_NAMES[0]), type=Wipe)
                 report["reason"] = note.recovery.reason
-            except (OSError, msgspec.MsgspecError):
+            except (OSError, *UNREADABLE):
                 pass  # retired by an undo, or by hand: its contents do not depend on it
             reports.append(report)
         return reports

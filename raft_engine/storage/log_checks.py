@@ -20,6 +20,7 @@ from raft_engine.storage.interface import LogRun
 from raft_engine.storage.segment_format import SEGMENT_HEADER_BYTES, Scan, SegmentHeader, decode_segment_header, scan_segment
 from raft_engine.types.ids import LogIndex
 from raft_engine.types.log_id import BEFORE_LOG, LogId
+from raft_engine.types.unreadable import UNREADABLE
 
 MARKS_NAME: Final = "marks"
 MARKS_MAGIC: Final = b"RAFTMARK"
@@ -44,7 +45,7 @@ def segment_paths(directory: Path, files: Files) -> dict[LogIndex, Path]:
 def decode_marks(value: bytes, path: Path) -> Marks:
     try:
         return msgspec.msgpack.decode(value, type=Marks)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise Damaged(f"the log's marks cannot be read: {error}", path=str(path)) from error
 
 

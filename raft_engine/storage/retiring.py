@@ -26,11 +26,11 @@ from raft_engine.storage.segment_log import LOG_DIRECTORY, SegmentLog
 from raft_engine.storage.snapshot_files import SNAPSHOT_DIRECTORY, read_snapshot_metas
 from raft_engine.types.hard_state import Recovery
 from raft_engine.types.log_id import BEFORE_LOG, LogId
+from raft_engine.types.unreadable import UNREADABLE
 
 PARTS: Final = (LOG_DIRECTORY, SNAPSHOT_DIRECTORY, "sm")
 """What a wipe retires: everything that can be had again from the other nodes."""
 RETIRED_PATTERN: Final = re.compile(r"retired-[0-9TZ-]+")
-_T = TypeVar("_T")
 WIPE_NAME: Final = "wipe.json"
 RESTORE_NAME: Final = "restore.json"
 PLAN_NAMES: Final = (WIPE_NAME, RESTORE_NAME)
@@ -51,6 +51,9 @@ class Restore(msgspec.Struct, frozen=True):
     aside: str
     parts: tuple[str, ...]
     recovery: Recovery | None
+
+
+Plan = TypeVar("Plan", Wipe, Restore)
 
 
 def check_barrier(path: Path, recover_until: LogId, files: Files) -> LogId | None:
@@ -248,11 +251,28 @@ def _new_name(path: Path, files: Files) -> str:
     return next(name for name in names if not files.exists(path / name))
 
 
-def _load(file: Path, kind: type[_T], files: Files) -> _T | None:
+def _load(file: Path, kind: type[Plan], files: Files) -> Plan | None:
     """Return the plan in `file`, or None if there is no such file."""
     if not files.exists(file):
         return None
+    return decode_plan(files.read_whole(file), kind, str(file))
+
+
+def decode_plan(data: bytes, kind: type[Plan], path: str) -> Plan:
+    """Return the plan in a file's bytes.
+
+    Raises: Damaged: it is none, or names something that a wipe does not touch.
+    """
     try:
-        return msgspec.json.decode(files.read_whole(file), type=kind)
-    except msgspec.MsgspecError as error:
-        raise Damaged(f"the plan cannot be read: {error}", path=str(file)) from error
+        plan = msgspec.json.decode(data, type=kind)
+    except UNREADABLE as error:
+        raise Damaged(f"the plan cannot be read: {error}", path=path) from error
+    _check_moves(plan, path)
+    return plan
+
+
+def _check_moves(plan: Wipe | Restore, path: str) -> None:
+    names = [plan.retired, plan.aside] if isinstance(plan, Restore) else [plan.retired]
+    parts = plan.parts if isinstance(plan, Restore) else ()
+    if not all(map(RETIRED_PATTERN.fullmatch, names)) or not set(parts) <= set(PARTS):
+        raise Damaged(f"the plan moves what no wipe moves: {[*names, *parts]}", path=path)

@@ -43,6 +43,7 @@ _SEAL_MARK_BYTES: Final = _SEAL_MARK.to_bytes(4, "little")
 _RECORD_BYTES_MAX: Final = HEADER_BYTES + DATA_BYTES_MAX
 assert _SEAL_MARK > _RECORD_BYTES_MAX, "a seal must not look like a record's length"
 _RECORD_CRC_FROM: Final = 8
+_MEMBERSHIP: Final = int(EntryKind.MEMBERSHIP)
 _ZERO_STEP_BYTES: Final = 64 * 1024
 
 
@@ -146,12 +147,18 @@ def scan_segment(data: bytes, header: SegmentHeader, path: str, upto: LogIndex |
         if crc32(view[offset + _RECORD_CRC_FROM : offset + length]) != crc:
             reason = "checksum does not match"
             break
-        if version > RECORD_VERSION:
+        if version != RECORD_VERSION:
+            if version < RECORD_VERSION:
+                reason = f"record version {version} was never one"
+                break
             raise NewerFormat(f"record version {version} at byte {offset} is newer than this program knows", path=path)
         if found != index or term < term_min:
             reason = f"entry T{term}-N{node_id}.{found} stands where index {index} belongs"
             break
-        if kind == EntryKind.MEMBERSHIP:
+        if kind >= _MEMBERSHIP:
+            if kind > _MEMBERSHIP:
+                reason = f"unknown entry kind {kind}"
+                break
             try:
                 membership = decode_membership(data[offset + HEADER_BYTES : offset + length])
             except msgspec.MsgspecError as error:

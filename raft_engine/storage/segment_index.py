@@ -30,6 +30,7 @@ from raft_engine.storage.segment_format import SEGMENT_HEADER_BYTES, Scan, Segme
 from raft_engine.types.entry import HEADER_BYTES
 from raft_engine.types.log_id import LogId
 from raft_engine.types.membership import StoredMembership
+from raft_engine.types.unreadable import UNREADABLE
 
 INDEX_VERSION: Final = 1
 INDEX_SUFFIX: Final = ".idx"
@@ -179,7 +180,7 @@ def _decode_summary(data: bytes, summary_bytes: int) -> SegmentIndex | None:
         return None
     try:
         index = msgspec.msgpack.decode(summary, type=SegmentIndex)
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         return None
     return index if index.count >= 1 else None
 

@@ -20,6 +20,7 @@ import msgspec
 from raft_engine.errors import Damaged, NewerFormat
 from raft_engine.types.log_id import LogId
 from raft_engine.types.snapshot import SnapshotMeta
+from raft_engine.types.unreadable import UNREADABLE
 
 VERSION: Final = 1
 CHUNK_BYTES_MAX: Final = 64 * 1024 * 1024
@@ -137,6 +138,6 @@ def _read_header(read_at: ReadAt, size: int, path: str) -> tuple[SnapshotMeta, b
         raise Damaged("checksum of the snapshot's header does not match", path=path, offset=0)
     try:
         meta = _meta_decoder.decode(encoded_meta)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise Damaged(f"the snapshot's meta cannot be read: {error}", path=path, offset=_HEADER.size) from error
     return msgspec.structs.replace(meta, size_bytes=size), fixed + encoded_meta

@@ -19,9 +19,10 @@ from raft_engine.errors import StorageError
 from raft_engine.storage.files import Files
 from raft_engine.storage.interface import LogState, LogStorage
 from raft_engine.storage.memory import MemoryLog
+from raft_engine.storage.segment_format import SEAL_BYTES, SEGMENT_HEADER_BYTES
 from raft_engine.testing.crash_points import DATA, Call, Script, Subject
 from raft_engine.testing.storage_suite import blanks, entry, log_id, membership_entry, read, write
-from raft_engine.types.entry import Entry, decode_records
+from raft_engine.types.entry import HEADER_BYTES, Entry, decode_records
 from raft_engine.types.hard_state import HardState, Recovery
 from raft_engine.types.ids import LogIndex, NodeId, Term
 from raft_engine.types.log_id import LogId
@@ -230,8 +231,8 @@ def mixed_script(seed: int) -> Script[OpenedLog, LogView]:
     return script(f"mixed {seed}", *_mixed(seed))
 
 
-_FULL: Final = SEGMENT_BYTES - 68 - 16 - 36
-"""Data bytes of the one entry that fills a segment to its last byte: header, seal and the record's header go off."""
+_FULL: Final = SEGMENT_BYTES - SEGMENT_HEADER_BYTES - SEAL_BYTES - HEADER_BYTES
+"""Data bytes of the one entry that fills a segment to its last byte."""
 
 LOG_SCRIPTS: Final = (
     script("append one", append(blanks(1, 1)), SYNC),

@@ -30,7 +30,7 @@ from typing import Any, Final
 import msgspec
 
 from raft_engine.errors import TransportError
-from raft_engine.types.entry import DATA_BYTES_MAX, Entry, RecordError, decode_records
+from raft_engine.types.entry import DATA_BYTES_MAX, Entry, decode_records
 from raft_engine.types.ids import PeerId
 from raft_engine.types.messages import (
     AppendRequest,
@@ -45,6 +45,7 @@ from raft_engine.types.messages import (
     VoteRequest,
     VoteResponse,
 )
+from raft_engine.types.unreadable import UNREADABLE
 
 WIRE_VERSION: Final = 1
 FRAME_BYTES_MAX: Final = DATA_BYTES_MAX + 1024 * 1024
@@ -174,7 +175,7 @@ def _decode_body(kind: int, body: memoryview, records: memoryview) -> Message:
             if message.entries:
                 raise TransportError("an AppendRequest has entries in its body; they belong behind it, with checksums")
             return msgspec.structs.replace(message, entries=tuple(decode_records(records))) if records else message
-    except (msgspec.MsgspecError, RecordError, ValueError, RecursionError) as error:
+    except UNREADABLE as error:
         raise TransportError(f"a {_KINDS[kind].__name__} cannot be decoded: {error}") from error
     if records:
         raise TransportError(f"{len(records)} bytes are left over behind a {_KINDS[kind].__name__}")

@@ -26,6 +26,7 @@ from raft_engine.transport.boots import Boots, Lineage
 from raft_engine.transport.codec import LENGTH, WIRE_VERSION, pack_peer
 from raft_engine.types.bootstrap import BootstrapReply, BootstrapRequest
 from raft_engine.types.ids import Incarnation, NodeId, PeerId
+from raft_engine.types.unreadable import UNREADABLE
 
 HELLO_BYTES_MAX: Final = 64 * 1024
 """Bound of what a stranger may make us keep; a first membership of 200 nodes fits."""
@@ -125,7 +126,7 @@ def _decode(decoder: msgspec.json.Decoder[Any], frame: bytes | memoryview) -> An
         raise TransportError("the other side does not speak the raft_engine protocol")
     try:
         return decoder.decode(frame[body_from:])
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+    except UNREADABLE as error:
         raise TransportError(f"greeting cannot be decoded: {error}") from error
 
 

@@ -93,7 +93,10 @@ def decode_membership(data: bytes) -> Membership:
 
     Raises: msgspec.MsgspecError: not a membership.
     """
-    return _decoder.decode(data)
+    try:
+        return _decoder.decode(data)
+    except (ValueError, RecursionError) as error:
+        raise msgspec.ValidationError(str(error)) from error
 
 
 def uniform(voters: Iterable[PeerId], nodes: dict[NodeId, NodeAddress]) -> Membership:
