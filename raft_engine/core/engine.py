@@ -310,5 +310,6 @@ class Engine:
             assert_never(action)
 
     def _shut_down(self, reason: str) -> None:
+        replication.refuse_held_writes(self.state, reason, self._out)
         self.state.shut_down = True
         self._out.report("shut_down", reason, self.state.me.node_id)

@@ -82,6 +82,14 @@ def refuse_write(event: WriteRequested, refusal: Refusal, out: Outbox) -> None:
     out.respond(event.ticket, refusal)
 
 
+def refuse_held_writes(state: RaftState, reason: str, out: Outbox) -> None:
+    """The node ends: what was held for a transfer is in no log, and that is known."""
+    leader, handed_over = state.leader, state.handed_over
+    held = [*(leader.held_writes if leader is not None else ()), *(handed_over.writes if handed_over is not None else ())]
+    for write in held:
+        out.respond(write.ticket, Refusal(RefusalCode.SHUTTING_DOWN, f"{reason}; the write was not accepted"))
+
+
 def _why_not_write(state: RaftState, leader: LeaderState, now: Millis) -> Refusal | None:
     if leader.transfer is not None or leader.uncommitted_bytes > state.config.max_uncommitted_bytes:
         detail = f"{leader.uncommitted_bytes} bytes wait to be committed (max_uncommitted_bytes)"

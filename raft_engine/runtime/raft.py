@@ -347,6 +347,20 @@ class Raft:
         return self.metrics().leader
 
     @property
+    def is_initialized(self) -> bool:
+        """Whether it belongs to a cluster: some configuration was written, or learned."""
+        return not self.metrics().membership.membership.is_empty
+
+    @property
+    def voter_ids(self) -> list[NodeId]:
+        """Who votes by the configuration in force, in either set of a joint one."""
+        return self.metrics().membership.membership.voter_ids()
+
+    @property
+    def learner_ids(self) -> list[NodeId]:
+        return sorted(self.metrics().membership.membership.learners)
+
+    @property
     def node_id(self) -> NodeId:
         return self._loop.watch.latest.me.node_id
 

@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 
 from raft_engine.core.commands import AppendEntries, Respond, SaveHardState, SendMessage
-from raft_engine.core.events import ElectRequested, MembershipChangeRequested, PeerLost, TransferLeaderRequested
+from raft_engine.core.events import (
+    ElectRequested,
+    MembershipChangeRequested,
+    PeerLost,
+    ShutdownRequested,
+    TransferLeaderRequested,
+)
 from raft_engine.types.hard_state import HardState, Recovery
 from raft_engine.types.ids import IoId, NodeId
 from raft_engine.types.messages import TransferRequest, TransferResponse, VoteRequest
@@ -181,6 +187,16 @@ def test_a_leader_that_had_asked_another_to_take_over_may_be_elected_again_with_
     commands = node.hear(3, grant(3))
     assert node.engine.is_leader
     assert [b""] == [e.data for c in commands if isinstance(c, AppendEntries) for e in c.entries]
+
+
+@pytest.mark.parametrize("granted", [False, True], ids=["before the target is elected", "while it is"])
+def test_held_writes_are_known_not_to_be_accepted_when_the_node_ends(granted: bool):
+    node = leader()
+    transfer(node, 2)
+    node.write(b"held")
+    if granted:
+        node.hear(2, ask(2, last(2), transfer=True))
+    assert [(RefusalCode.SHUTTING_DOWN, None)] == refused(node.do(ShutdownRequested("the node was shut down")))
 
 
 def test_a_held_writes_place_is_bounded():

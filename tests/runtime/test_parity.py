@@ -361,6 +361,14 @@ async def test_the_picture_says_who_leads_who_votes_and_who_learns(make):
         seen = await raft.wait().metrics(lambda picture: 4 in picture.membership.membership.learners, "the learner")
         assert (node_id, node_id == me) == (seen.me.node_id, seen.state is ServerState.LEADER)
         assert ([1, 2, 3], [4]) == (seen.membership.membership.voter_ids(), list(seen.membership.membership.learners))
+        assert (node_id, node_id == me, me) == (raft.node_id, raft.is_leader, raft.current_leader)
+        assert ([1, 2, 3], [4], True) == (raft.voter_ids, raft.learner_ids, raft.is_initialized)
+
+
+async def test_a_blank_node_belongs_to_no_cluster(make):
+    cluster = await make(1)
+    await join(cluster, 4)
+    assert (False, []) == (cluster.rafts[4].is_initialized, cluster.rafts[4].voter_ids)
 
 
 class LaggingTransport(LocalTransport):
