@@ -7,7 +7,7 @@ Source: contract section 5; field notes A.3.7, A.3.8, B 19, 20, 24.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 import msgspec
@@ -29,6 +29,7 @@ class Action(msgspec.Struct, frozen=True, kw_only=True):
     """One request to be made.
 
     `what` completes "… is refused" and, as a question, "…? [y/N]". `seen` returns a sentence when a survey shows the effect.
+    `voters`: who votes afterwards, when it changes members.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Action(msgspec.Struct, frozen=True, kw_only=True):
     seen: Callable[[Survey], str | None]
     findings: Sequence[Finding] = ()
     steps: Sequence[str] = ()
+    voters: Collection[int] | None = None
 
 
 def wait_s(session: Session) -> float:
@@ -62,6 +64,11 @@ def perform(session: Session, actions: Sequence[Action]) -> None:
         msgspec.structs.replace(action, findings=with_overrides(action.findings, session.flags.override))
         for action in actions
     ]
+    if session.explains:
+        from raftctl.explaining import explain_actions
+
+        explain_actions(session, judged)
+        return
     if session.flags.dry_run:
         _show_plans(session, judged)
         return

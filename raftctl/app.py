@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import typer
 
-from raftctl.commands import change, context, dev, kv, member, observe, rejoin, runs, setup, trigger
+from raftctl.commands import change, context, dev, explain, kv, member, observe, rejoin, runs, setup, trigger
 from raftctl.help import Command, Group
 from raftctl.options import flags_only, with_session
 from raftctl.run import Run
@@ -54,11 +54,19 @@ def _callback(typer_context: typer.Context, flags: Flags) -> None:
         typer.echo(typer_context.get_help())
 
 
-def _add_group(name: str, help_text: str, panel: str, commands: dict[str, Callable[..., None]]) -> None:
+def _add_group(
+    name: str,
+    help_text: str,
+    panel: str | None,
+    commands: dict[str, Callable[..., None]],
+    *,
+    into: typer.Typer | None = None,
+) -> typer.Typer:
     group = _group(help_text)
-    app.add_typer(group, name=name, rich_help_panel=panel)
+    (into or app).add_typer(group, name=name, rich_help_panel=panel)
     for command, function in commands.items():
         _add(group, command, function)
+    return group
 
 
 app = _group()
@@ -67,6 +75,26 @@ app.callback(invoke_without_command=True)(flags_only(_callback))
 _add(app, "status", observe.status, "Observe")
 _add(app, "nodes", observe.nodes, "Observe")
 _add(app, "health", observe.health, "Observe")
+_explain = _add_group(
+    "explain",
+    "What an action would mean: effect, quorum, elections, bytes to ship, danger. Changes nothing.",
+    "Observe",
+    {
+        "elect": explain.elect,
+        "heartbeat": explain.heartbeat,
+        "snapshot": explain.snapshot,
+        "purge-log": explain.purge_log,
+        "transfer-leader": explain.transfer_leader,
+        "allow-next-revert": explain.allow_next_revert,
+    },
+)
+_add_group(
+    "member",
+    "Changes of who belongs to the cluster.",
+    None,
+    {"add": explain.add, "promote": explain.promote, "demote": explain.demote, "remove": explain.remove},
+    into=_explain,
+)
 
 for _name, _function in _TRIGGERS.items():
     _add(app, _name, _function, "Trigger")

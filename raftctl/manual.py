@@ -41,6 +41,7 @@ _EXAMPLES: Final = {
     "status": "raftctl status -o wide",
     "nodes": "raftctl nodes -o name",
     "health": "raftctl health --wait --timeout 2m",
+    "explain": "raftctl explain purge-log --upto 1200",
     "elect": "raftctl elect --node 2",
     "heartbeat": "raftctl heartbeat",
     "snapshot": "raftctl snapshot --all",
@@ -103,11 +104,30 @@ def _lines() -> Iterator[str]:
                 continue
             if name == "trigger":
                 yield from [f"### {name}", "", f"`raftctl trigger {' | '.join(command.commands)}`: {command.help}", ""]
-            elif hasattr(command, "commands"):
-                for sub, subcommand in command.commands.items():
-                    yield from _command(f"{name} {sub}", subcommand, context)
+            elif name == "explain":
+                yield from _explain(command)
             else:
-                yield from _command(name, command, context)
+                yield from _tree(name, command, context)
+
+
+def _tree(name: str, command: Any, context: Any) -> Iterator[str]:
+    """A command, or all commands of a group."""
+    if command.callback is not None and getattr(command.callback, "raftctl_function", None) is not None:
+        yield from _command(name, command, context)
+    for sub, subcommand in getattr(command, "commands", {}).items():
+        yield from _tree(f"{name} {sub}", subcommand, context)
+
+
+def _explain(command: Any) -> Iterator[str]:
+    """The commands under it are described where they act."""
+    actions = [
+        f"{name} {sub}" if sub else name
+        for name, one in command.commands.items()
+        for sub in getattr(one, "commands", {"": None})
+    ]
+    yield from ["### explain", "", command.help, "", "    raftctl explain ACTION [the action's options]", ""]
+    yield from [f"Actions: {', '.join(f'`{action}`' for action in actions)}.", ""]
+    yield from ["```console", f"$ {_EXAMPLES['explain']}", "```", ""]
 
 
 def _common(root: Any, context: Any) -> Iterator[str]:

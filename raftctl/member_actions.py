@@ -162,6 +162,7 @@ def _change(
         seen=lambda now: done if now.membership.committed and len(now.membership.configs) == 1 and is_done(now) else None,
         findings=findings,
         steps=[f"before: {_words(before)}", f"after:  {_words(after)}", *more],
+        voters=tuple(sorted(voters)),
     )
 
 

@@ -87,6 +87,11 @@ class Life(msgspec.Struct, frozen=True):
     engine_starts: int
 
 
+class KeyValueCounts(msgspec.Struct, frozen=True):
+    keys: int = 0
+    bytes: int = 0
+
+
 class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One node's own word. `replication` is None on a node that does not lead."""
 
@@ -114,9 +119,14 @@ class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
     alarms: tuple[Alarm, ...] = ()
     fatal: str | None = None
     free_bytes: int | None = None
-    data_bytes: int | None = None
+    kv: KeyValueCounts | None = None
     election_timeout_max_ms: float | None = None
     replication: dict[int, Replication] | None = None
+
+    @property
+    def data_bytes(self) -> int | None:
+        """Bytes of the state machine's data, None if it does not tell."""
+        return self.kv.bytes if self.kv is not None else None
 
     @property
     def leads(self) -> bool:

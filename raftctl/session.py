@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from raftctl.confirm import Tier, confirm
 from raftctl.errors import CtlError, ExitCode
 from raftctl.output.render import Output
@@ -25,6 +27,14 @@ class Session:
         self.settings = Settings(flags)
         self.output = Output(self.settings)
         self.exit_code = ExitCode.DONE
+        self.explains = False
+        self.seen: Survey | None = None
+        """What the last survey showed."""
+
+    def only_explain(self) -> None:
+        """From here on an action is explained instead of done; like a dry run, it only reads."""
+        self.explains = True
+        self.flags = msgspec.structs.replace(self.flags, dry_run=True)
 
     @functools.cached_property
     def client(self) -> ClusterClient:
@@ -55,6 +65,7 @@ class Session:
         survey = self.client.cluster()
         if not survey.statuses:
             raise nobody_answers(survey)
+        self.seen = survey
         return survey
 
     def confirm(self, tier: Tier, question: str, cluster: str) -> None:
