@@ -6,7 +6,22 @@ from collections.abc import Callable
 
 import typer
 
-from raftctl.commands import change, context, dev, explain, kv, member, observe, rejoin, runs, setup, trigger
+from raftctl.commands import (
+    change,
+    context,
+    dev,
+    explain,
+    kv,
+    member,
+    observe,
+    rejoin,
+    runs,
+    setup,
+    snapshots,
+    trigger,
+    verify,
+    watch,
+)
 from raftctl.help import Command, Group
 from raftctl.options import flags_only, with_session
 from raftctl.run import Run
@@ -69,12 +84,23 @@ def _add_group(
     return group
 
 
+def _also_a_command(name: str, function: Callable[..., None], panel: str, commands: dict[str, Callable[..., None]]) -> None:
+    """A command that has others under it: without one of them it does its own."""
+    group = _group()
+    group.callback(invoke_without_command=True, help=function.__doc__)(with_session(function))
+    app.add_typer(group, name=name, rich_help_panel=panel)
+    for command, sub in commands.items():
+        _add(group, command, sub)
+
+
 app = _group()
 app.callback(invoke_without_command=True)(flags_only(_callback))
 
 _add(app, "status", observe.status, "Observe")
 _add(app, "nodes", observe.nodes, "Observe")
 _add(app, "health", observe.health, "Observe")
+_add(app, "watch", watch.watch, "Observe")
+_add_group("verify", "Whether what should be equal is equal.", "Observe", {"digest": verify.digest})
 _explain = _add_group(
     "explain",
     "What an action would mean: effect, quorum, elections, bytes to ship, danger. Changes nothing.",
@@ -97,8 +123,10 @@ _add_group(
 )
 
 for _name, _function in _TRIGGERS.items():
-    _add(app, _name, _function, "Trigger")
+    if _name != "snapshot":  # which has a command of its own under it
+        _add(app, _name, _function, "Trigger")
 _add_group("trigger", "The same six as a group.", "Trigger", _TRIGGERS)
+_also_a_command("snapshot", trigger.snapshot, "Trigger", {"list": snapshots.list_snapshots})
 
 _add(app, "init", change.init, "Change")
 _add_group(

@@ -8,9 +8,11 @@ Source: contract sections 2 to 4.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
+from raftctl.errors import CtlError
+from raftctl.events import RawEvent
 from raftctl.model import (
     ActionReply,
     Address,
@@ -69,6 +71,12 @@ class ClusterClient(Protocol):
     def barrier(self, exclude: Sequence[int], *, digest: bool, expect: Expect | None, wait_s: float) -> BarrierReply: ...
 
     def digest(self, node: int, at: int, *, wait_s: float) -> DigestReply: ...
+
+    def digests(self, nodes: Sequence[int], at: int | None, *, wait_s: float) -> Mapping[int, DigestReply | CtlError]:
+        """Ask several at once; `at` None: each one's present. Errors are values here, so that one says nothing of another."""
+
+    def listen(self, node: int, last_id: str | None) -> Iterator[RawEvent]:
+        """Follow what happens on a node from behind `last_id`; ends when the stream does. May be used on several threads."""
 
     def stop_raft(self, node: int) -> ActionReply: ...
 

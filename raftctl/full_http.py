@@ -6,7 +6,7 @@ Redirects are not followed and proxies of the environment not used, so a token g
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 import httpx
@@ -51,6 +51,19 @@ class FullHttp:
             timeout = httpx.Timeout(timeout_s, connect=connect_timeout_s)
             request = self._client.build_request(method, url, content=body, headers=headers, timeout=timeout)
             return self._whole(request)
+        except _NEVER_ARRIVED as error:
+            raise NotSentError(_why(error)) from error
+        except httpx.HTTPError as error:
+            raise NoReplyError(_why(error)) from error
+
+    def pieces(self, url: str, headers: Mapping[str, str], *, connect_timeout_s: float, silent_s: float) -> Iterator[bytes]:
+        """Return the body as it arrives. Raises: NotSentError, NoReplyError."""
+        timeout = httpx.Timeout(silent_s, connect=connect_timeout_s)
+        try:
+            with self._client.stream("GET", url, headers=headers, timeout=timeout) as response:
+                if response.status_code != 200:
+                    raise NoReplyError(f"the answer is status {response.status_code}")
+                yield from response.iter_bytes()
         except _NEVER_ARRIVED as error:
             raise NotSentError(_why(error)) from error
         except httpx.HTTPError as error:

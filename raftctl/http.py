@@ -99,6 +99,26 @@ class Http:
             answer.close()
         return Reply(answer.status, answer.headers, bytes(whole))
 
+    def pieces(self, url: str, *, headers: Mapping[str, str], silent_s: float) -> Iterator[bytes]:
+        """Return a reply's body as it arrives, for streams that do not end by themselves. May be used on several threads.
+
+        Args:
+            silent_s: how long nothing may arrive.
+        Raises: CtlError: `unreachable`, or whatever the other side says instead of 200.
+        """
+        all_headers = {**_OURS, **self._headers(headers, with_token=True)}
+        with _told_of("GET", url):
+            if not _is_plain(url):
+                yield from self._full.pieces(url, all_headers, connect_timeout_s=self._request_timeout_s, silent_s=silent_s)
+                return
+            answer = plain_http.ask(url, all_headers, connect_timeout_s=self._request_timeout_s, timeout_s=silent_s)
+            try:
+                if answer.status != 200:
+                    raise NoReplyError(f"the answer is status {answer.status}")
+                yield from answer.body()
+            finally:
+                answer.close()
+
     @functools.cached_property
     def _full(self) -> FullHttp:
         from raftctl.full_http import FullHttp

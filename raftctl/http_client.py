@@ -8,13 +8,14 @@ Source: contract sections 2 to 4.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import msgspec
 
 from raftctl import model
 from raftctl.errors import CtlError
+from raftctl.events import SILENT_S, RawEvent, parsed
 from raftctl.http import Http
 from raftctl.http_values import Reply, host_and_port
 from raftctl.model import Address, Expect, Life, LogId, NodeStatus
@@ -100,6 +101,25 @@ class HttpClusterClient:
         return self._call(
             self._url_of(node), "GET", f"/v1/digest?at={at}&wait={_duration(wait_s)}", model.DigestReply, wait_s=wait_s
         )
+
+    def digests(self, nodes: Sequence[int], at: int | None, *, wait_s: float) -> Mapping[int, model.DigestReply | CtlError]:
+        """Threads wait, and replies are decoded here: see `_ask_all`."""
+        where = "" if at is None else f"at={at}&"
+        path = f"/v1/digest?{where}wait={_duration(wait_s)}"
+        urls = [self._url_of(node) for node in nodes]
+
+        def ask(url: str) -> Reply | CtlError:
+            try:
+                return self._http.send("GET", url + path, wait_s=wait_s)
+            except CtlError as error:
+                return error
+
+        replies = at_once(ask, urls)
+        return {node: _digest(reply, url) for node, reply, url in zip(nodes, replies, urls, strict=True)}
+
+    def listen(self, node: int, last_id: str | None) -> Iterator[RawEvent]:
+        headers = {"accept": "text/event-stream"} | ({} if last_id is None else {"last-event-id": last_id})
+        return parsed(self._http.pieces(self._url_of(node) + "/v1/events", headers=headers, silent_s=SILENT_S))
 
     # -- triggers ------------------------------------------------------------------------------------------------------
 
@@ -328,6 +348,15 @@ def _answer(reply: Reply | CtlError, url: str) -> Answer:
         return _read(raw, NodeStatus, url), raw
     except CtlError as error:
         return error, None
+
+
+def _digest(reply: Reply | CtlError, url: str) -> model.DigestReply | CtlError:
+    if isinstance(reply, CtlError):
+        return reply
+    try:
+        return _decoded(reply, model.DigestReply, url)
+    except CtlError as error:
+        return error
 
 
 def _members(statuses: Iterable[NodeStatus]) -> dict[int, Address]:

@@ -114,6 +114,7 @@ class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
     snapshot: LogId | None = None
     purged: LogId | None = None
     membership: Membership = Membership()
+    building_snapshot: bool = False
     last_quorum_acked_ms_ago: float | None = None
     runtime_config: RuntimeConfig = RuntimeConfig()
     alarms: tuple[Alarm, ...] = ()

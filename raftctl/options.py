@@ -15,6 +15,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from raftctl.completion import complete_contexts, complete_nodes, complete_runs
+from raftctl.errors import usage
 from raftctl.run import Run
 from raftctl.settings import ColorChoice, Flags, OutputFormat
 
@@ -151,14 +152,25 @@ def flags_only(function: Callable[[typer.Context, Flags], None]) -> Callable[...
 
 
 def with_session(function: Callable[..., None]) -> Callable[..., None]:
-    """Return `function(session, …)` as a command with its own options and the common ones."""
+    """Return `function(session, …)` as a command with its own options and the common ones.
+
+    As the callback of a group it does nothing but take the common options when a command of the group follows.
+    """
 
     @functools.wraps(function)
     def command(typer_context: typer.Context, **options: Any) -> None:
         common = {name: options.pop(name) for name in COMMON_NAMES}
         run: Run = typer_context.find_root().obj
         run.begin(_common(**common))
-        run.call(function, options)
+        if typer_context.invoked_subcommand is None:
+            run.call(function, options)
+            return
+        given = [name for name in options if str(typer_context.get_parameter_source(name)).endswith("COMMANDLINE")]
+        if given:
+            raise usage(
+                f"--{given[0]} does not go with {typer_context.invoked_subcommand}",
+                f"see: raftctl {typer_context.info_name} {typer_context.invoked_subcommand} --help",
+            )
 
     command.__dict__["raftctl_function"] = function
     own = list(signature_of(function).parameters.values())[1:]

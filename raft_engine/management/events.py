@@ -80,10 +80,11 @@ class EventLog:
                 await self._watching
 
     async def _watch(self) -> None:
+        etag = self._context.etag()
         before = self._status()
         while True:
-            etag = self._context.etag()
             await self._context.wait_for_change(etag, SIGN_OF_LIFE_S)
+            etag = self._context.etag()  # before the status: what changes after it is waited for no further time
             now = self._status()
             for kind, data in differences(before, now):
                 self._count += 1

@@ -57,6 +57,16 @@ class Output:
             case OutputFormat.TABLE | OutputFormat.WIDE:
                 self._write("\n".join(self._drawn(part, sys.stdout) for part in view) + "\n")
 
+    def show_one_of_many(self, kind: str, data: object, line: str, *, name: str) -> None:
+        """Write one thing of a stream that has no end: a line each, as JSON too."""
+        match self._settings.output:
+            case OutputFormat.JSON | OutputFormat.JSONL:
+                self._write_document(kind, data, indent=None)
+            case OutputFormat.NAME:
+                self._write(f"{printable(name)}\n")
+            case OutputFormat.TABLE | OutputFormat.WIDE:
+                self._write(f"{line}\n")
+
     def _write_document(self, kind: str, data: object, indent: int | None) -> None:
         whole = document.document(kind, self._settings.context_name, data, self.warnings, document.now())
         self._write(document.as_text(whole, indent=indent) + "\n")

@@ -68,6 +68,16 @@ async def test_what_happens_is_told(node, log, change, kind, told):
     assert told.items() <= data.items()
 
 
+async def test_what_happens_right_after_something_else_is_told_at_once_too(node, log):
+    stream = log.listen(None)
+    await first(stream)
+    await node.raft.watched.wait()
+    node.raft.change(term=8)
+    assert ["term"] == [kind for _, kind, _ in await first(stream)]
+    node.raft.change(snapshot=log_id(12))
+    assert ["snapshot"] == [kind for _, kind, _ in await first(stream)]
+
+
 async def test_a_permission_and_its_end_are_told(node, log):
     node.raft.change(replication=target(ReplicationState.REPLICATE))
     stream = log.listen(None)
