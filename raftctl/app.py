@@ -121,6 +121,7 @@ _add_group(
     {"add": explain.add, "promote": explain.promote, "demote": explain.demote, "remove": explain.remove},
     into=_explain,
 )
+_add(_explain, "rejoin-node", explain.rejoin_node)
 
 for _name, _function in _TRIGGERS.items():
     if _name != "snapshot":  # which has a command of its own under it

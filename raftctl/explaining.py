@@ -7,7 +7,7 @@ Source: contract section 5 (explain); field notes A.3.2, B 12 and 14 (the tool d
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -20,6 +20,9 @@ from raftctl.output.text import human_bytes, listed
 from raftctl.session import Session
 from raftctl.survey import Survey
 from raftctl.what_if import Chance, Count
+
+if TYPE_CHECKING:
+    from raftctl.runbook.engine import Plan
 
 
 class Case(msgspec.Struct, frozen=True):
@@ -104,6 +107,16 @@ def show_explanations(session: Session, explanations: Sequence[Explanation]) -> 
         items=data,
         names=[explanation.action for explanation in explanations],
     )
+
+
+def explain_runbook(
+    session: Session, survey: Survey, name: str, params: object, plan: Plan, findings: Sequence[Finding]
+) -> None:
+    """Show what a runbook means. One that this module has no words for is one that takes `plan.node` away for a while."""
+    meaning = _RUNBOOKS.get(name, _one_away)(survey, plan.node)
+    requested: dict[str, object] = msgspec.to_builtins(params, str_keys=True)
+    explanation = _explanation(survey, meaning, name, plan.what, plan.node, requested, plan.tier, plan.steps, findings)
+    show_explanations(session, [explanation])
 
 
 def _explanation(
@@ -282,6 +295,36 @@ _MEANINGS: Final[Mapping[str, Callable[[Survey, Action], Meaning]]] = {
     "change_voters": _change_members,
     "remove_member": _change_members,
 }
+
+
+# -- the runbooks --------------------------------------------------------------------------------------------------------
+
+
+def _one_away(survey: Survey, node: int | None) -> Meaning:
+    """`node` None: one after the other."""
+    if node is not None:
+        return Meaning(cases=_absence(survey, node, f"while node {node} is away"), without=[node])
+    first = next((voter for voter in survey.membership.voters if what_if.is_up(survey, voter)), None)
+    if first is None:
+        return Meaning()
+    return Meaning(
+        effect=["one node at a time is away; the next one goes only when the last one is back and has caught up"],
+        cases=_absence(survey, first, "while one node is away"),
+        without=[first],
+    )
+
+
+def _rejoin(survey: Survey, node: int | None) -> Meaning:
+    away = _one_away(survey, node)
+    return msgspec.structs.replace(
+        away,
+        shipments=[] if node is None else [_everything(survey, node, "it comes back empty")],
+        undo="a failure or Ctrl-C undoes it as far as the plan says; afterwards: raftctl runs resume RUN",
+    )
+
+
+_RUNBOOKS: Final[Mapping[str, Callable[[Survey, int | None], Meaning]]] = {"rejoin-node": _rejoin}
+"""Those that mean more than one node away for a while."""
 
 
 # -- what several of them say --------------------------------------------------------------------------------------------

@@ -53,6 +53,11 @@ class Watch:
         self._queue: queue.Queue[tuple[int, RawEvent | str | None]] = queue.Queue(_QUEUED_MAX)
         self._listening: set[int] = set()
         self._lost: set[int] = set()
+        self._closed = threading.Event()
+
+    def close(self) -> None:
+        """Listen to nobody any more; a thread that waits for a node's next word ends with the program."""
+        self._closed.set()
 
     def listen_to(self, node: int) -> None:
         """Begin with one more node."""
@@ -62,7 +67,7 @@ class Watch:
 
     def _listen(self, node: int) -> None:
         last_id: str | None = None
-        while True:
+        while not self._closed.is_set():
             why = "the stream ended"
             try:
                 for event in self._client.listen(node, last_id):
@@ -73,7 +78,7 @@ class Watch:
             except ValueError as error:
                 why = str(error)
             self._queue.put((node, why))
-            time.sleep(RETRY_S)
+            self._closed.wait(RETRY_S)
 
     def events(self, deadline: float | None) -> Iterator[Event]:
         """Return what happens until `deadline` (of the monotonic clock; None: for ever)."""

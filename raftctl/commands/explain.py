@@ -9,7 +9,7 @@ import functools
 from collections.abc import Callable
 
 from raftctl.commands import member as members
-from raftctl.commands import trigger
+from raftctl.commands import rejoin, trigger
 from raftctl.session import Session
 
 
@@ -33,3 +33,4 @@ add = _explaining(members.add)
 promote = _explaining(members.promote)
 demote = _explaining(members.demote)
 remove = _explaining(members.remove)
+rejoin_node = _explaining(rejoin.rejoin_node)

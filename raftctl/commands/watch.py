@@ -59,6 +59,8 @@ def watch(
                 return
     except KeyboardInterrupt:
         session.exit_code = ExitCode.INTERRUPTED
+    finally:
+        following.close()
 
 
 def _show(session: Session, event: Event) -> None:

@@ -36,6 +36,11 @@ def start(session: Session, runbook: Runbook) -> None:
     survey = session.survey()
     plan = runbook.plan(session, survey, holder_text(session.client))
     findings = with_overrides(plan.findings, session.flags.override)
+    if session.explains:
+        from raftctl.explaining import explain_runbook
+
+        explain_runbook(session, survey, runbook.name, runbook.params, plan, findings)
+        return
     error = refusal(findings, plan.what)
     if session.flags.dry_run:
         _show_plan(session, runbook, plan, findings)

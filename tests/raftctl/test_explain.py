@@ -147,6 +147,17 @@ def test_a_removal_of_the_leader_counts_the_failure_of_somebody_who_stays(cluste
     assert "if node 2 fails afterwards" in cases
 
 
+def test_a_rejoin_is_explained_with_what_else_may_fail_and_what_goes_over_the_wire(cluster, raftctl):
+    cluster.nodes[1]["kv"] = {"keys": 10, "bytes": 5000}
+    result = raftctl("explain rejoin-node 3 -o json")
+    assert (result.document["kind"], result.data["tier"], [] == cluster.mutations) == ("explanation", "severe", True)
+    assert {"now": (3, 2, 1), "while node 3 is away": (2, 2, 0), "if node 1 fails meanwhile": (1, 2, -1)} == quorum(
+        result.data
+    )
+    assert [(3, 50, 5000)] == [(one["to"], one["entries"], one["bytes_min"]) for one in result.data["shipments"]]
+    assert "identity" in {rule["rule"] for rule in result.data["rules"]}
+
+
 def test_what_would_be_refused_is_said_and_exits_with_0(cluster, raftctl):
     data = raftctl("explain transfer-leader --to 9 -o json").data
     assert (data["refused"], [rule["rule"] for rule in data["rules"] if rule["verdict"] == "fail"]) == (
