@@ -10,6 +10,7 @@ from raftctl.commands import (
     change,
     context,
     dev,
+    doctor,
     explain,
     kv,
     member,
@@ -18,6 +19,7 @@ from raftctl.commands import (
     runs,
     setup,
     snapshots,
+    top,
     trigger,
     verify,
     watch,
@@ -99,6 +101,8 @@ app.callback(invoke_without_command=True)(flags_only(_callback))
 _add(app, "status", observe.status, "Observe")
 _add(app, "nodes", observe.nodes, "Observe")
 _add(app, "health", observe.health, "Observe")
+_add(app, "top", top.top, "Observe")
+_add(app, "doctor", doctor.doctor, "Observe")
 _add(app, "watch", watch.watch, "Observe")
 _add_group("verify", "Whether what should be equal is equal.", "Observe", {"digest": verify.digest})
 _explain = _add_group(

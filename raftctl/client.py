@@ -75,6 +75,9 @@ class ClusterClient(Protocol):
     def digests(self, nodes: Sequence[int], at: int | None, *, wait_s: float) -> Mapping[int, DigestReply | CtlError]:
         """Ask several at once; `at` None: each one's present. Errors are values here, so that one says nothing of another."""
 
+    def clocks(self, nodes: Sequence[int]) -> Mapping[int, tuple[float, float]]:
+        """Return how many seconds each one's clock is ahead of ours, at least and at most; who does not tell is not there."""
+
     def listen(self, node: int, last_id: str | None) -> Iterator[RawEvent]:
         """Follow what happens on a node from behind `last_id`; ends when the stream does. May be used on several threads."""
 

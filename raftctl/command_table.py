@@ -36,10 +36,12 @@ COMMON: Final[tuple[Parameter, ...]] = (
     (('--verbose', '-v'), 'verbose', 'flag', None, False, '', 'Every request on stderr.'),
 )
 COMMANDS: Final[dict[str, Command]] = {
-    '': ('', '', ('status', 'nodes', 'health', 'watch', 'elect', 'heartbeat', 'purge-log', 'transfer-leader', 'allow-next-revert', 'init', 'rejoin-node', 'completion', 'version', 'verify', 'explain', 'trigger', 'snapshot', 'member', 'runtime-config', 'runs', 'kv', 'context', 'config', 'dev'), ()),
+    '': ('', '', ('status', 'nodes', 'health', 'top', 'doctor', 'watch', 'elect', 'heartbeat', 'purge-log', 'transfer-leader', 'allow-next-revert', 'init', 'rejoin-node', 'completion', 'version', 'verify', 'explain', 'trigger', 'snapshot', 'member', 'runtime-config', 'runs', 'kv', 'context', 'config', 'dev'), ()),
     'status': ('Show every node, its log and what is wrong...', 'raftctl.commands.observe:status', (), ((('--watch', '-w'), 'watch', 'flag', None, False, '', 'Show it again and again.'), (('--interval',), 'interval', 'text', None, '1s', '', 'How often, with --watch.'))),
     'nodes': ('List the nodes and their addresses.', 'raftctl.commands.observe:nodes', (), ()),
     'health': ('Say whether the cluster is well: exit 0,...', 'raftctl.commands.observe:health', (), ((('--wait',), 'wait', 'flag', None, False, '', 'Look until the cluster is well, or --timeout has passed.'),)),
+    'top': ("Show writes a second, each node's lag over...", 'raftctl.commands.top:top', (), ((('--interval',), 'interval', 'text', None, '1s', '', 'How often to look.'), (('--count',), 'count', 'number', (1, None), None, '', 'End after so many looks.'))),
+    'doctor': ('Find what is wrong and name the command...', 'raftctl.commands.doctor:doctor', (), ()),
     'watch': ('Show events of all nodes as they happen:...', 'raftctl.commands.watch:watch', (), ((('--node',), 'node', 'number', (1, None), None, 'complete_nodes', 'Only this node; default: all.'), (('--kind',), 'kind', 'many', None, None, '', 'Only such events: leader, term, membership, replication, …; repeatable.'), (('--count',), 'count', 'number', (1, None), None, '', 'End after so many.'), (('--for',), 'seconds', 'text', None, None, '', 'End after this time.'))),
     'elect': ('Make a node campaign now.', 'raftctl.commands.trigger:elect', (), ((('--node',), 'node', 'number', (1, None), None, 'complete_nodes', 'Id of the node; default: the leader.'), (('--pre-vote', '--no-pre-vote'), 'pre_vote', 'switch', None, True, '', 'Ask first whether the election can be won; without it a living leader is \ndisturbed.'))),
     'heartbeat': ('Have the leader send a heartbeat to every...', 'raftctl.commands.trigger:heartbeat', (), ()),

@@ -165,6 +165,9 @@ def _sentence(verdict: Verdict) -> tuple[str, Tone]:
             f"bring it back from the others: raftctl rejoin-node {verdict.differing[0]}"
         ), Tone.BAD
     if verdict.missing:
-        have = f"{len(verdict.digests)} of {len(verdict.answers)} nodes are equal" if verdict.digests else "no node answered"
-        return f"{have} at entry {verdict.index or '-'}; nothing is known of node {listed(verdict.missing)}", Tone.WARN
+        known = list(verdict.digests)
+        have = f"{len(known)} of {len(verdict.answers)} nodes are equal at entry {verdict.index}"
+        if len(known) < 2:
+            have = f"only node {known[0]} told its digest" if known else "no node told its digest"
+        return f"{have}; nothing is known of node {listed(verdict.missing)}", Tone.WARN
     return f"equal on all {len(verdict.digests)} nodes at entry {verdict.index}", Tone.GOOD

@@ -33,10 +33,10 @@ class Case(msgspec.Struct, frozen=True):
 
 
 class Shipment(msgspec.Struct, frozen=True):
-    """What has to go over the network. `bytes_min`: at least; None: nobody tells."""
+    """What has to go over the network, at least. None: nobody tells."""
 
     to: int
-    entries: int
+    entries: int | None
     bytes_min: int | None
     why: str
 
@@ -355,7 +355,7 @@ def _state_bytes(status: NodeStatus | None) -> int | None:
 def _everything(survey: Survey, node: int, why: str) -> Shipment:
     """All of the state machine, and the entries after its snapshot."""
     leader = survey.leader
-    entries = index_of(leader.last_log) - index_of(leader.snapshot) if leader is not None else 0
+    entries = index_of(leader.last_log) - index_of(leader.snapshot) if leader is not None else None
     return Shipment(node, entries, _state_bytes(leader), why)
 
 

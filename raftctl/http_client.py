@@ -8,6 +8,7 @@ Source: contract sections 2 to 4.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
@@ -116,6 +117,21 @@ class HttpClusterClient:
 
         replies = at_once(ask, urls)
         return {node: _digest(reply, url) for node, reply, url in zip(nodes, replies, urls, strict=True)}
+
+    def clocks(self, nodes: Sequence[int]) -> Mapping[int, tuple[float, float]]:
+        """A reply's `date` is a whole second, cut off: the truth lies within the one that it begins."""
+
+        def ask(url: str) -> tuple[float, float] | None:
+            begun = time.time()
+            try:
+                reply = self._http.send("GET", url + "/livez")
+            except CtlError:
+                return None
+            told = _unix_time(reply.headers.get("date", ""))
+            return None if told is None else (told - time.time(), told + 1.0 - begun)
+
+        found = at_once(ask, [self._url_of(node) for node in nodes])
+        return {node: clock for node, clock in zip(nodes, found, strict=True) if clock is not None}
 
     def listen(self, node: int, last_id: str | None) -> Iterator[RawEvent]:
         headers = {"accept": "text/event-stream"} | ({} if last_id is None else {"last-event-id": last_id})
@@ -357,6 +373,16 @@ def _digest(reply: Reply | CtlError, url: str) -> model.DigestReply | CtlError:
         return _decoded(reply, model.DigestReply, url)
     except CtlError as error:
         return error
+
+
+def _unix_time(date: str) -> float | None:
+    """Return the time of an HTTP date (RFC 9110, 5.6.7: the preferred format)."""
+    import calendar
+
+    try:
+        return float(calendar.timegm(time.strptime(date, "%a, %d %b %Y %H:%M:%S GMT")))
+    except ValueError:
+        return None
 
 
 def _members(statuses: Iterable[NodeStatus]) -> dict[int, Address]:

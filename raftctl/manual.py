@@ -45,6 +45,8 @@ _EXAMPLES: Final = {
     "elect": "raftctl elect --node 2",
     "heartbeat": "raftctl heartbeat",
     "snapshot": "raftctl snapshot --all",
+    "doctor": "raftctl doctor",
+    "top": "raftctl top --interval 500ms --count 3",
     "watch": "raftctl watch --kind leader --for 10s",
     "snapshot list": "raftctl snapshot list",
     "verify digest": "raftctl verify digest",

@@ -145,11 +145,15 @@ class Settings:
         text = flag or _env(variable) or entry
         return default_s if text is None else parse_duration(text, option)
 
+    @property
+    def token_file(self) -> Path | None:
+        return self._path("token_file")
+
     @functools.cached_property
     def token(self) -> str | None:
         """The bearer token, without what an editor put behind it."""
         from_env = os.environ.get("RAFTCTL_TOKEN")
-        path = self._path("token_file")
+        path = self.token_file
         if self.flags.token_file is None and from_env:
             return from_env.strip()
         if path is None:

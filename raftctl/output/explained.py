@@ -74,5 +74,9 @@ def _shipment_lines(shipments: Sequence[Shipment]) -> list[str]:
 
 
 def _shipment(one: Shipment) -> str:
-    size = f"at least {human_bytes(one.bytes_min)} and " if one.bytes_min is not None else ""
-    return f"to ship to node {one.to}: {size}{one.entries} entries ({printable(one.why)})"
+    size = f"at least {human_bytes(one.bytes_min)}" if one.bytes_min is not None else ""
+    entries = f"{one.entries} entries" if one.entries is not None else ""
+    amount = (
+        " and ".join(part for part in (size, entries) if part) or "everything; how much that is only a leader could tell"
+    )
+    return f"to ship to node {one.to}: {amount} ({printable(one.why)})"

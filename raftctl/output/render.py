@@ -138,6 +138,10 @@ class Output:
             _tell(f"{self.tone('hint:', Tone.STRONG)} {printable(error.hint)}")
 
     @property
+    def colors_stdout(self) -> bool:
+        return self._colors(sys.stdout)
+
+    @property
     def colors_stderr(self) -> bool:
         return self._colors(sys.stderr)
 

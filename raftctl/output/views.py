@@ -45,7 +45,7 @@ def _status_row(survey: Survey, node: NodeReport, *, wide: bool) -> list[Cell | 
         target = survey.replication(node.node_id) if node.node_id is not None else None
         heard = human_ms(target.last_ack_ms_ago) if target is not None else "-"
         row += [heard, node.management, status.version if status is not None else "-"]
-    note, tone = _note(survey, node)
+    note, tone = note_of(survey, node)
     return [*row, Cell(note, tone)]
 
 
@@ -55,7 +55,8 @@ def _state(status: NodeStatus | None) -> Cell:
     return Cell(status.state, _STATE_TONES.get(status.state, Tone.PLAIN))
 
 
-def _note(survey: Survey, node: NodeReport) -> tuple[str, Tone]:
+def note_of(survey: Survey, node: NodeReport) -> tuple[str, Tone]:
+    """What is wrong with a node, or is going on with it."""
     status = node.status
     target = survey.replication(node.node_id) if node.node_id is not None else None
     permission = _permission(survey, target)

@@ -1,0 +1,177 @@
+"""Rules of the doctor about single nodes: what each says of itself, and what its leader says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from raftctl.doctor import Diagnosis, Facts, Rule, Severity
+from raftctl.guards import LAG_MAX, SPACE_RESERVE_BYTES
+from raftctl.model import index_of
+from raftctl.output.text import human_bytes, human_ms
+
+ENTRIES_SINCE_SNAPSHOT_MAX: Final = 100_000
+"""Twenty times the engine's default; a start has to apply them all again."""
+LOG_ENTRIES_MAX: Final = 1_000_000
+
+
+def _answers(facts: Facts) -> Iterator[Diagnosis]:
+    for node in facts.now.nodes:
+        if node.error is None or node.error.code == "other_cluster":
+            continue
+        who = "" if node.node_id is not None else f"{node.management}: "
+        fix = {
+            "unauthorized": "give a token: --token-file FILE",
+            "forbidden": "use a token of a higher role: --token-file FILE",
+            "not_an_endpoint": "correct the endpoint: raftctl context show",
+        }.get(node.error.code, f"start its process, or open the way to {node.management}")
+        yield Diagnosis(severity=Severity.BAD, node=node.node_id, evidence=f"{who}{node.error.detail}", fix=fix)
+
+
+def _engine(facts: Facts) -> Iterator[Diagnosis]:
+    for status in facts.now.statuses:
+        if status.fatal is not None:
+            evidence = f"its engine failed: {status.fatal}"
+            fix = "mend what it names, then restart its process; raft-engine inspect DATA_DIR looks at its files"
+            yield Diagnosis(severity=Severity.BAD, node=status.node_id, evidence=evidence, fix=fix)
+        elif status.stopped:
+            fix = f"raftctl runs list (a runbook may have stopped it); else: curl -X POST {_url(facts, status.node_id)}/v1/node/start-raft"
+            fix += " -H content-type:application/json -d {}"
+            yield Diagnosis(severity=Severity.BAD, node=status.node_id, evidence="its engine is stopped", fix=fix)
+
+
+def _url(facts: Facts, node: int) -> str:
+    report = facts.now.report(node)
+    return report.management if report is not None else "URL"
+
+
+def _life(facts: Facts) -> Iterator[Diagnosis]:
+    """Its directory is not the one that the configuration names."""
+    for status in facts.now.statuses:
+        lives = facts.now.membership.incarnations.get(status.node_id, ())
+        if lives and status.incarnation not in lives:
+            evidence = f"its directory is new (life {status.incarnation[:8]}), the cluster knows {lives[-1][:8]}"
+            fix = f"raftctl rejoin-node {status.node_id} --blank"
+            yield Diagnosis(severity=Severity.BAD, node=status.node_id, evidence=evidence, fix=fix)
+        elif status.birth != "started":
+            fix = "raftctl init gives birth to a cluster; raftctl member add lets it join one"
+            yield Diagnosis(severity=Severity.WARN, node=status.node_id, evidence=f"is {status.birth}", fix=fix)
+
+
+def _recovering(facts: Facts) -> Iterator[Diagnosis]:
+    for status in facts.now.statuses:
+        if status.recovering is not None:
+            evidence = f"recovers until {status.recovering.until} ({status.recovering.reason})"
+            yield Diagnosis(severity=Severity.WARN, node=status.node_id, evidence=evidence, fix="raftctl health --wait")
+
+
+def _lag(facts: Facts) -> Iterator[Diagnosis]:
+    leader = facts.now.leader
+    for node, target in (leader.replication or {}).items() if leader is not None else ():
+        if target.state == "snapshot":
+            done = f"{human_bytes(target.snapshot_sent_bytes)} of {human_bytes(target.snapshot_size_bytes)}"
+            yield Diagnosis(
+                severity=Severity.INFO, node=node, evidence=f"is sent a snapshot, {done}", fix=f"raftctl watch --node {node}"
+            )
+        elif target.state == "reverted":
+            fix = f"raftctl allow-next-revert --to {node}, if it was wiped on purpose; else see its disk"
+            yield Diagnosis(
+                severity=Severity.BAD, node=node, evidence="came back with less than it had acknowledged", fix=fix
+            )
+        elif target.lag > LAG_MAX:
+            heard = f"heard of {human_ms(target.last_ack_ms_ago)} ago"
+            fix = "see its disk and its link; a snapshot is sent when the log it needs is gone"
+            evidence = f"is {target.lag} entries behind its leader (at most {LAG_MAX} are usual), {heard}"
+            yield Diagnosis(severity=Severity.WARN, node=node, evidence=evidence, fix=fix)
+
+
+def _needs_snapshot(facts: Facts) -> Iterator[Diagnosis]:
+    """Its leader purged what it lacks."""
+    leader = facts.now.leader
+    for node, target in (leader.replication or {}).items() if leader is not None else ():
+        purged = index_of(leader.purged if leader is not None else None)
+        if index_of(target.matching) < purged and target.state != "snapshot":
+            evidence = f"has entries up to {index_of(target.matching)}, and its leader's log begins at {purged + 1}"
+            fix = "it will be sent a snapshot as soon as it answers"
+            yield Diagnosis(severity=Severity.WARN, node=node, evidence=evidence, fix=fix)
+
+
+def _applying(facts: Facts) -> Iterator[Diagnosis]:
+    for status in facts.now.statuses:
+        behind = index_of(status.committed) - index_of(status.applied)
+        if behind > LAG_MAX and not status.stopped:
+            evidence = f"has {behind} committed entries that its state machine has not applied"
+            fix = "if the number does not fall, its state machine or disk is too slow: raftctl top"
+            yield Diagnosis(severity=Severity.WARN, node=status.node_id, evidence=evidence, fix=fix)
+
+
+def _snapshots(facts: Facts) -> Iterator[Diagnosis]:
+    for status in facts.now.statuses:
+        since = index_of(status.last_log) - index_of(status.snapshot)
+        if since > ENTRIES_SINCE_SNAPSHOT_MAX and not status.building_snapshot:
+            evidence = f"{since} entries since its last snapshot: a restart applies them all again"
+            fix = f"raftctl snapshot --node {status.node_id}"
+            yield Diagnosis(severity=Severity.INFO, node=status.node_id, evidence=evidence, fix=fix)
+        end, purged = index_of(status.snapshot), index_of(status.purged)
+        if end - purged > LOG_ENTRIES_MAX:
+            evidence = f"its log keeps {end - purged} entries that a snapshot covers"
+            fix = f"raftctl purge-log --upto {end} --node {status.node_id}"
+            yield Diagnosis(severity=Severity.INFO, node=status.node_id, evidence=evidence, fix=fix)
+
+
+def _armed(facts: Facts) -> Iterator[Diagnosis]:
+    leader = facts.now.leader
+    for node, target in (leader.replication or {}).items() if leader is not None else ():
+        if target.revert_armed:
+            left = f", for {human_ms(target.revert_armed_ms_left)} more" if target.revert_armed_ms_left is not None else ""
+            fix = f"raftctl allow-next-revert --to {node} --no-allow, unless it is about to be wiped"
+            evidence = f"may come back once with less than it acknowledged{left}"
+            yield Diagnosis(severity=Severity.WARN, node=node, evidence=evidence, fix=fix)
+
+
+def _timers(facts: Facts) -> Iterator[Diagnosis]:
+    for status in facts.now.statuses:
+        config = status.runtime_config
+        names = ("tick", "heartbeat", "elect", "pre_vote")
+        off = [f"enable_{name}" for name in names if not getattr(config, f"enable_{name}")]
+        if off:
+            settings = " ".join(f"{name}=on" for name in off)
+            fix = f"raftctl runtime-config set {settings} --node {status.node_id}"
+            evidence = f"switched off: {', '.join(off)}"
+            yield Diagnosis(severity=Severity.WARN, node=status.node_id, evidence=evidence, fix=fix)
+
+
+def _disk(facts: Facts) -> Iterator[Diagnosis]:
+    """A snapshot is written beside the one it replaces."""
+    for status in facts.now.statuses:
+        if status.free_bytes is None:
+            continue
+        needed = (status.data_bytes or 0) + SPACE_RESERVE_BYTES
+        if status.free_bytes < needed:
+            evidence = f"{human_bytes(status.free_bytes)} free where its data is; a snapshot needs {human_bytes(needed)}"
+            severity = Severity.BAD if status.free_bytes < SPACE_RESERVE_BYTES else Severity.WARN
+            fix = f"free space; raftctl purge-log --upto {index_of(status.snapshot) or 1} --node {status.node_id} drops old log"
+            yield Diagnosis(severity=severity, node=status.node_id, evidence=evidence, fix=fix)
+
+
+def _alarms(facts: Facts) -> Iterator[Diagnosis]:
+    for status in facts.now.statuses:
+        for alarm in status.alarms:
+            evidence = f"{alarm.code}: {alarm.detail}"
+            yield Diagnosis(severity=Severity.BAD, node=alarm.node or status.node_id, evidence=evidence, fix=alarm.hint)
+
+
+RULES: Final[Mapping[str, Rule]] = {
+    "answers": _answers,
+    "engine": _engine,
+    "life": _life,
+    "recovering": _recovering,
+    "alarms": _alarms,
+    "lag": _lag,
+    "needs-snapshot": _needs_snapshot,
+    "applying": _applying,
+    "snapshots": _snapshots,
+    "armed": _armed,
+    "timers": _timers,
+    "disk": _disk,
+}

@@ -1,0 +1,223 @@
+"""doctor: each rule finds what it is for, names what mends it, and is silent when all is well."""
+
+from __future__ import annotations
+
+import time
+
+import httpx
+import pytest
+
+from raftctl.commands import doctor as command
+from raftctl.doctor import Clock, Facts, examine
+from raftctl.model import Address, Membership, NodeStatus
+from raftctl.survey import NodeReport, Survey
+from tests.raftctl.fake_cluster import log_id
+
+REFUSED = httpx.ConnectError("[Errno 111] Connection refused")
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch):
+    monkeypatch.setattr(command, "_LOOK_AGAIN_S", 0.0)
+
+
+def found(raftctl, code=10):
+    return {one["rule"]: one for one in raftctl("doctor -o json", code=code).data["findings"]}
+
+
+def test_a_cluster_that_is_well_has_no_findings_and_exits_with_0(cluster, raftctl):
+    data = raftctl("doctor -o json").data
+    assert (data["findings"], data["worst"], len(data["rules"])) == ([], None, 27)
+    assert "nothing is wrong" in raftctl("doctor").out
+    assert [] == cluster.mutations
+
+
+def test_all_rules_are_listed_when_asked_for(cluster, raftctl):
+    assert "ok    quorum" in raftctl("doctor -o wide").out
+
+
+def learner(cluster):
+    cluster.learners = [4]
+    cluster.nodes[4] = cluster._status(4)
+    cluster.lead(1)
+
+
+def four_voters(cluster):
+    cluster.voters = [1, 2, 3, 4]
+    cluster.nodes[4] = cluster._status(4)
+    cluster.lead(1)
+
+
+def two_leaders(cluster):
+    cluster.nodes[3] |= {"state": "leader", "term": 1, "leader": 3}
+
+
+def joint(cluster):
+    for status in cluster.nodes.values():
+        status["membership"] = {**status["membership"], "configs": [[1, 2, 3], [1, 2]], "committed": False}
+
+
+CASES = {
+    "timers": (
+        lambda c: c.nodes[2]["runtime_config"].update(enable_elect=False),
+        "runtime-config set enable_elect=on --node 2",
+    ),
+    "armed": (
+        lambda c: c.target(3).update(revert_armed=True, revert_armed_ms_left=9000),
+        "allow-next-revert --to 3 --no-allow",
+    ),
+    "recovering": (lambda c: c.nodes[3].update(recovering={"until": log_id(90), "reason": "wiped"}), "health --wait"),
+    "engine": (lambda c: c.nodes[3].update(state="shutdown"), "start-raft"),
+    "alarms": (
+        lambda c: c.nodes[1].update(alarms=[{"code": "x", "detail": "d", "hint": "raftctl y", "node": 3}]),
+        "raftctl y",
+    ),
+    "lag": (lambda c: c.target(3).update(lag=100_000), "snapshot is sent"),
+    "needs-snapshot": (
+        lambda c: (c.nodes[1].update(purged=log_id(50)), c.target(3).update(matching=log_id(10))),
+        "sent a snapshot",
+    ),
+    "applying": (lambda c: c.nodes[2].update(committed=log_id(90_000)), "raftctl top"),
+    "disk": (lambda c: c.nodes[2].update(free_bytes=10**8, kv={"keys": 1, "bytes": 10**8}), "purge-log --upto 50 --node 2"),
+    "life": (lambda c: c.nodes[3].update(incarnation="f" * 32, birth="blank"), "rejoin-node 3 --blank"),
+    "stale-leader": (two_leaders, "watch --node 3"),
+    "config-settled": (joint, "finishes the change"),
+    "answers": (lambda c: c.down.update({3: REFUSED}), "start its process"),
+    "tolerance": (lambda c: c.down.update({3: REFUSED}), "bring back node 3"),
+    "strangers": (lambda c: c.nodes[1]["membership"].update(configs=[[1, 2]]), "member add 3="),
+}
+HARMLESS = {
+    "odd-voters": (four_voters, "promote or demote"),
+    "endpoints": (learner, "raftctl context add demo"),
+    "snapshots": (lambda c: c.nodes[2].update(last_log=log_id(200_000)), "snapshot --node 2"),
+    "versions": (lambda c: c.nodes[2].update(version="0.2.0"), "install one version"),
+}
+
+
+@pytest.mark.parametrize("rule", sorted(CASES))
+def test_what_is_wrong_is_found_with_what_mends_it_and_exits_with_10(cluster, raftctl, rule):
+    prepare, fix = CASES[rule]
+    prepare(cluster)
+    assert fix in found(raftctl)[rule]["fix"]
+    assert fix in raftctl("doctor", code=10).out
+    assert [] == cluster.mutations
+
+
+@pytest.mark.parametrize("rule", sorted(HARMLESS))
+def test_what_is_only_worth_knowing_exits_with_0(cluster, raftctl, rule):
+    prepare, fix = HARMLESS[rule]
+    prepare(cluster)
+    one = found(raftctl, code=0)[rule]
+    assert ("info", True) == (one["severity"], fix in one["fix"])
+
+
+def test_a_log_that_a_snapshot_covers_and_nobody_purged_is_told(cluster, raftctl):
+    cluster.nodes[2] |= {"snapshot": log_id(2_000_000), "last_log": log_id(2_000_000)}
+    assert "purge-log --upto 2000000 --node 2" in found(raftctl, code=0)["snapshots"]["fix"]
+
+
+@pytest.mark.parametrize("state", ["snapshot", "reverted"])
+def test_a_node_that_is_not_simply_followed_is_told_of(cluster, raftctl, state):
+    cluster.target(3).update(state=state, snapshot_sent_bytes=512, snapshot_size_bytes=2048)
+    words = {"snapshot": "512 B of 2.0 KiB", "reverted": "less than it had acknowledged"}
+    assert words[state] in found(raftctl, code=None)["lag"]["evidence"]
+
+
+def test_without_a_leader_the_one_who_could_win_is_named_and_it_exits_with_11(cluster, raftctl):
+    cluster.lead(None)
+    cluster.nodes[1]["last_log"] = log_id(90)
+    one = found(raftctl, code=11)["leader"]
+    assert "raftctl elect --node 2" == one["fix"]
+
+
+def test_without_a_quorum_it_exits_with_11(cluster, raftctl):
+    cluster.lead(None)
+    cluster.down |= {2: REFUSED, 3: REFUSED}
+    rules = found(raftctl, code=11)
+    assert "start node 2 and 3" == rules["quorum"]["fix"]
+    assert "none could win" in rules["leader"]["evidence"]
+
+
+def test_when_nobody_answers_it_exits_with_4(cluster, raftctl):
+    cluster.down |= dict.fromkeys((1, 2, 3), REFUSED)
+    assert "answers" in found(raftctl, code=4)
+
+
+def test_the_worst_comes_first(cluster, raftctl):
+    four_voters(cluster)
+    cluster.nodes[2]["runtime_config"]["enable_elect"] = False
+    cluster.down[4] = REFUSED
+    severities = [one["severity"] for one in raftctl("doctor -o json", code=10).data["findings"]]
+    assert severities == sorted(severities, key=["bad", "warn", "info"].index)
+
+
+def test_a_term_that_rises_while_it_is_looked_at_is_found(cluster, raftctl):
+    later = httpx.Response(200, json=cluster.nodes[1] | {"term": 3})
+    now = httpx.Response(200, json=cluster.nodes[1])
+    cluster.answers("/v1/status", now, later, method="GET", node=1)
+    assert "from 2 to 3" in found(raftctl)["term-churn"]["evidence"]
+
+
+def test_a_change_of_members_that_is_over_at_the_second_look_is_not_stuck(cluster, raftctl):
+    moving = {**cluster.nodes[1], "membership": {**cluster.nodes[1]["membership"], "committed": False}}
+    cluster.answers("/v1/status", httpx.Response(200, json=moving), method="GET", node=1)
+    assert {} == found(raftctl, code=0)
+
+
+def test_a_token_that_others_can_read_is_found(cluster, raftctl, tmp_path):
+    token = tmp_path / "token"
+    token.write_text("secret")
+    token.chmod(0o644)
+    result = raftctl("doctor -o json", "--token-file", str(token), code=10)
+    assert f"chmod 600 {token}" == result.data["findings"][0]["fix"]
+    token.chmod(0o600)
+    raftctl("doctor", "--token-file", str(token))
+
+
+def test_a_runbook_that_did_not_end_is_found(cluster, raftctl):
+    from raftctl.runbook.journal import FORMAT, Journal
+
+    journal = Journal.begin("rejoin-node-3")
+    journal.write("run_begun", journal=FORMAT, command="rejoin-node", cluster="demo", params={}, node=3)
+    run_id = next(iter(raftctl("runs list -o json").data["items"]))["run"]
+    journal.close()
+    assert f"raftctl runs resume {run_id}" in found(raftctl)["unfinished-runs"]["fix"]
+
+
+# -- clocks and places, without a cluster --------------------------------------------------------------------------------
+
+
+def facts(**more):
+    address = Address(raft="a:1", management="http://127.0.0.1:9101")
+    membership = Membership(configs=((1,),), nodes={1: address}, incarnations={1: ("a",)})
+    status = NodeStatus(cluster="demo", node_id=1, incarnation="a", state="leader", leader=1, membership=membership)
+    survey = Survey(nodes=(NodeReport(node_id=1, management=address.management, status=status),))
+    return Facts(before=survey, now=survey, **more)
+
+
+def clock_findings(clocks):
+    return [one.evidence for one in examine(facts(clocks=clocks)).found if one.rule == "clocks"]
+
+
+def test_a_clock_is_wrong_only_when_the_cut_off_second_cannot_explain_it():
+    assert [] == clock_findings({1: Clock(-0.9, 0.1), 2: Clock(1.9, 3.0)})
+    assert ["its clock is at least 7 s ahead of this machine's"] == clock_findings({1: Clock(7.0, 8.0), 2: Clock(-0.5, 0.5)})
+    assert ["its clock is at least 5 s behind this machine's"] == clock_findings({1: Clock(-6.0, -5.0)})
+
+
+def test_when_all_clocks_are_off_alike_it_is_this_machines():
+    (one,) = clock_findings({1: Clock(60.0, 61.0), 2: Clock(60.2, 61.2)})
+    assert "this machine's clock is at least 60 s behind" in one
+
+
+def test_a_replys_date_is_compared_with_the_time_around_it(cluster, raftctl):
+    late = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() - 100))
+    cluster.answers("/livez", httpx.Response(200, headers={"date": late}), method="GET", node=2)
+    assert found(raftctl)["clocks"]["node"] == 2
+
+
+def test_plain_http_to_another_machine_is_found():
+    rules = {one.rule for one in examine(facts(endpoints=("http://10.0.0.1:9101",))).found}
+    assert "plaintext" in rules
+    for near in ("http://127.0.0.1:1", "http://localhost:1", "http://[::1]:1", "https://10.0.0.1:9101"):
+        assert "plaintext" not in {one.rule for one in examine(facts(endpoints=(near,))).found}
