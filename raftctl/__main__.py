@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from typing import Final
 
 from raftctl import door
 from raftctl.errors import CtlError, ExitCode
 from raftctl.run import Run
+
+_COMPLETE: Final = "_RAFTCTL_COMPLETE"
+"""Set by the shell's completion script, which asks what may follow."""
 
 
 def main() -> None:
@@ -20,7 +24,9 @@ def run(arguments: Sequence[str]) -> int:
     """Return the exit code of one command line."""
     current = Run()
     try:
-        call = None if "_RAFTCTL_COMPLETE" in os.environ else door.read(arguments)
+        if _COMPLETE in os.environ and _completed(os.environ[_COMPLETE]):
+            return ExitCode.DONE
+        call = None if _COMPLETE in os.environ else door.read(arguments)
         if call is None:
             from raftctl import by_typer
 
@@ -38,6 +44,17 @@ def run(arguments: Sequence[str]) -> int:
     finally:
         current.session.close()
     return current.session.exit_code
+
+
+def _completed(instruction: str) -> bool:
+    """Answer the Tab key; False: only Typer can."""
+    from raftctl import completion_door
+
+    text = completion_door.answer(instruction, os.environ)
+    if text is None:
+        return False
+    sys.stdout.write(text + "\n")
+    return True
 
 
 if __name__ == "__main__":

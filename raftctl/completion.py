@@ -8,8 +8,6 @@ from __future__ import annotations
 import os
 from typing import Any, Final
 
-import typer
-
 ANSWER_WITHIN_S: Final = 0.7
 
 
@@ -24,8 +22,12 @@ def complete_contexts(incomplete: str) -> list[str]:
         return []
 
 
-def complete_nodes(typer_context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
-    """Return ids of nodes with what they are at the moment."""
+def complete_nodes(ctx: Any, incomplete: str) -> list[tuple[str, str]]:
+    """Return ids of nodes with what they are at the moment.
+
+    Args:
+        ctx: a Typer context, or what has its `params` and `find_root`; the name is what Typer goes by.
+    """
     from raftctl.errors import CtlError
     from raftctl.http import Http
     from raftctl.http_client import HttpClusterClient
@@ -34,9 +36,7 @@ def complete_nodes(typer_context: typer.Context, incomplete: str) -> list[tuple[
     if os.environ.get("RAFTCTL_COMPLETE_OFFLINE"):
         return []
     try:
-        settings = Settings(
-            Flags(context=_typed(typer_context, "context"), endpoint=_typed(typer_context, "endpoint") or [])
-        )
+        settings = Settings(Flags(context=_typed(ctx, "context"), endpoint=_typed(ctx, "endpoint") or []))
         http = Http(request_timeout_s=ANSWER_WITHIN_S, token=settings.token, read_only=True)
         survey = HttpClusterClient(http, settings.endpoints).cluster()
     except (CtlError, OSError, ValueError):
@@ -45,10 +45,9 @@ def complete_nodes(typer_context: typer.Context, incomplete: str) -> list[tuple[
     return [(str(node_id), state) for node_id, state in rows if node_id is not None and str(node_id).startswith(incomplete)]
 
 
-def _typed(typer_context: typer.Context, name: str) -> Any:
+def _typed(ctx: Any, name: str) -> Any:
     """Return what was typed so far for an option, before or behind the command."""
-    own = typer_context.params.get(name)
-    return own or typer_context.find_root().params.get(name)
+    return ctx.params.get(name) or ctx.find_root().params.get(name)
 
 
 def complete_runs(incomplete: str) -> list[str]:

@@ -10,19 +10,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
 from raftctl import model
 from raftctl.errors import CtlError
-from raftctl.events import SILENT_S, RawEvent, parsed
 from raftctl.http import Http
 from raftctl.http_values import Reply, host_and_port
 from raftctl.model import Address, Expect, Life, LogId, NodeStatus
 from raftctl.output.text import printable
 from raftctl.parallel import at_once
 from raftctl.survey import NodeError, NodeReport, Survey
+
+if TYPE_CHECKING:
+    from raftctl.events import RawEvent
 
 T = TypeVar("T")
 
@@ -134,6 +136,8 @@ class HttpClusterClient:
         return {node: clock for node, clock in zip(nodes, found, strict=True) if clock is not None}
 
     def listen(self, node: int, last_id: str | None) -> Iterator[RawEvent]:
+        from raftctl.events import SILENT_S, parsed
+
         headers = {"accept": "text/event-stream"} | ({} if last_id is None else {"last-event-id": last_id})
         return parsed(self._http.pieces(self._url_of(node) + "/v1/events", headers=headers, silent_s=SILENT_S))
 

@@ -17,7 +17,6 @@ from typing import Any, Final
 import typer
 import typer.main
 from typer.core import TyperArgument
-from typer.rich_utils import rich_render_text
 
 from raftctl.app import app
 from raftctl.options import COMMON_NAMES, signature_of
@@ -82,7 +81,7 @@ def _parameters(command: Any, annotations: Any) -> Iterator[tuple[Any, ...]]:
             default = None
         if parameter.required:
             kind = f"{kind}!"
-        yield names, parameter.name, kind, bounds, default, completer, rich_render_text(parameter.help or "")
+        yield names, parameter.name, kind, bounds, default, completer, " ".join((parameter.help or "").split())
 
 
 def _value(parameter: Any, declared: inspect.Parameter | None) -> tuple[str, tuple[int | None, int | None] | None, str]:

@@ -144,3 +144,11 @@ def test_a_plan_loads_no_http_client_and_no_option_parser(loaded):
 def test_help_loads_neither_the_http_client_nor_pydantic(loaded):
     _ours, foreign, _slow = loaded("--help")
     assert set() == {"httpx", "pydantic", "pydantic_core"} & foreign
+
+
+def test_the_tab_key_loads_the_table_and_nothing_to_ask_nodes_with(loaded):
+    words = {"_RAFTCTL_COMPLETE": "complete_bash", "COMP_WORDS": "raftctl sta", "COMP_CWORD": "1"}
+    ours, foreign, slow = loaded("", **words)
+    assert ours == ALWAYS - {"raftctl.commands"} | {"raftctl.completion_door"}
+    assert foreign <= FOREIGN
+    assert set() == slow
