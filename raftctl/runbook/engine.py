@@ -261,7 +261,12 @@ class Run:
         """Take back, latest first, what was begun; return how the run ended. Not to be interrupted."""
         steps = [step for step in reversed(runbook.steps(self)) if step.name in self.past.begun]
         to_undo = [step for step in steps if step.undo is not None]
-        if to_undo and (reason := runbook.why_no_undo(self)) is not None:
+        try:
+            reason = runbook.why_no_undo(self) if to_undo else None
+        except CtlError as trouble:
+            told = f"{what} ({error.message}), and whether it can be undone is not seen: {trouble.message}"
+            return self.needs_attention(runbook, CtlError("needs_attention", told))
+        if reason is not None:
             return self._no_way_back(runbook, error, reason)
         if steps:
             self.write("undoing", why=error.message)

@@ -217,6 +217,10 @@ class Rejoin(Runbook):
 
         def attempt() -> Facts:
             survey = run.client.cluster()
+            status = survey.status(self._target)
+            if status is not None and not status.stopped:
+                run.note(f"node {self._target} runs again; it is stopped again, and the barrier comes after that")
+                self._stop(run)
             leader = leader_without(survey, self._target)
             barrier = barrier_without(run, survey, leader, self._target)
             expect = Expect(term=leader.term, leader=leader.node_id)

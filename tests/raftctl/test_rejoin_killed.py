@@ -148,6 +148,20 @@ def test_an_undo_that_died_is_finished(cluster: RejoinCluster, raftctl, killer: 
     assert_as_before(cluster)
 
 
+@pytest.mark.parametrize("point", range(18, 39))
+def test_a_node_that_somebody_started_meanwhile_is_stopped_again_or_left_as_it_is(
+    cluster: RejoinCluster, raftctl, killer: Killer, point: int
+):
+    """Between its stop and its wipe; the barrier must come after the stop that counts."""
+    assert begin(raftctl, killer, point)
+    cluster._act(3, "/v1/node/start-raft", {})
+    ended = go_on(raftctl, killer, "resume", code=None)
+    assert ended.code in {0, 8}
+    assert WELL == cluster.picture(3)
+    if 0 == ended.code and cluster.wipes:
+        assert_rebuilt(cluster)
+
+
 # -- way B: the directory is lost ----------------------------------------------------------------------------------------
 
 BLANK = "rejoin-node 3 --blank --yes --confirm demo"

@@ -211,6 +211,16 @@ def test_when_there_is_no_way_back_it_says_why_and_secures(toy, monkeypatch):
     assert "undo c" not in toy.told
 
 
+def test_when_nobody_can_see_whether_there_is_a_way_back_nothing_is_touched(toy, monkeypatch):
+    toy.acts["do c"] = fails()
+    monkeypatch.setattr(Toy, "why_no_undo", lambda self, run: fails("unauthorized", "no token")(run))
+    error = ended(start)
+    assert 9 == error.exit_code
+    assert "is not seen: no token" in error.message
+    assert "verify b" == toy.told[-3]
+    assert "needs_attention" == the_run().outcome
+
+
 def test_an_undo_that_finds_no_way_back_turns_forward_again(toy):
     def too_late(_run: Run) -> Any:
         raise no_way_back("too late")
