@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import typer
 
     from raftctl.options import RunArgument, RunOrFileArgument
-    from raftctl.runbook.journal import RunFile
+    from raftctl.runbook.journal import Record, RunFile
 
 _COLUMNS: Final = ("run", "command", "cluster", "node", "began")
 
@@ -56,8 +56,12 @@ def show(session: Session, run: RunArgument) -> None:
     from raftctl.output.tables import Column, Table
     from raftctl.output.text import printable
     from raftctl.runbook.journal import find_run
+    from raftctl.runbook.receipt import check_receipt
 
     found = find_run(run)
+    receipt = check_receipt(found)
+    if receipt is not None and not receipt["matches"]:
+        session.output.warn(f"{receipt['path']} is not the receipt of this journal: one of them was changed")
     if found.broken_at is not None:
         session.output.warn(
             f"line {found.broken_at} of {found.path} is not what was written there, or lines before it are not"
@@ -69,7 +73,7 @@ def show(session: Session, run: RunArgument) -> None:
             str(record["at"]),
             str(record["event"]),
             str(record.get("step", "")),
-            str(record.get("summary") or record.get("message") or record.get("why") or ""),
+            _what(record),
         ]
         for record in found.records
     ]
@@ -79,6 +83,7 @@ def show(session: Session, run: RunArgument) -> None:
         "intact": found.broken_at is None,
         "torn": found.torn_bytes > 0,
         "head_sha256": found.head,
+        "receipt": receipt,
         "next": _next(found),
         "records": list(found.records),
     }
@@ -86,10 +91,18 @@ def show(session: Session, run: RunArgument) -> None:
     head = f"{found.run_id}: {began.get('command')} of node {began.get('node')}, cluster {began.get('cluster')}: {found.outcome}"
     table = Table([Column(title) for title in ("AT", "EVENT", "STEP", "WHAT")], rows)
     end = f"The journal is intact, its head is {found.head}." if found.broken_at is None else "The journal was CHANGED."
+    if receipt is not None and receipt["matches"]:
+        end += f" The receipt {receipt['path']} is of this journal."
     lines = [end, *(f"next: {command}" for command in _next(found))]
     session.output.show(
         "run", data, [printable(head), "", table, "", *lines], items=list(found.records), names=[found.run_id]
     )
+
+
+def _what(record: Record) -> str:
+    """Return what a record says, for people."""
+    told = record.get("summary") or record.get("message") or record.get("why")
+    return str(told or ", ".join(record.get("facts", {})))
 
 
 def _next(run: RunFile) -> list[str]:

@@ -21,7 +21,7 @@ from raftctl.runbook.catalogue import runbook_of
 from raftctl.runbook.engine import Past, Plan, Run, Runbook, terminated_like_interrupted, uninterrupted
 from raftctl.runbook.journal import FORMAT, RESUMABLE, Journal, RunFile
 from raftctl.runbook.lock import ClusterLock, holder_text, operator_and_host
-from raftctl.runbook.receipt import receipt_of, show_receipt, write_receipt
+from raftctl.runbook.receipt import check_receipt, receipt_of, show_receipt, write_receipt
 from raftctl.session import Session
 from raftctl.survey import Survey
 
@@ -138,6 +138,7 @@ def _go_on(session: Session, run_id: str, *, undo: bool) -> None:
     journal, file = Journal.reopen(run_id)
     try:
         runbook = runbook_of(file.began)
+        _check_receipt(file)
         if file.outcome not in RESUMABLE:
             ClusterLock(session.client, journal.run_id, runbook.name).release_leftover()
             _is_over(session, runbook, journal, file, undo=undo)
@@ -170,6 +171,16 @@ def _is_over(session: Session, runbook: Runbook, journal: Journal, file: RunFile
         return
     hint = f"see: raftctl runs show {file.run_id}"
     raise CtlError("refused", f"run {file.run_id} is over: {file.outcome}", hint=hint, rule_ids=["run-open"])
+
+
+def _check_receipt(file: RunFile) -> None:
+    """A receipt is written last: a journal that has one is whole. Raises: CtlError: `journal_damaged`."""
+    receipt = check_receipt(file)
+    if receipt is not None and not receipt["matches"]:
+        message = (
+            f"{receipt['path']} is not the receipt of {file.path}: lines were cut off its end, or one of them was changed"
+        )
+        raise CtlError("journal_damaged", message, hint=f"look with: raftctl runs show {file.run_id}")
 
 
 def _check_cluster(session: Session, file: RunFile) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from raftctl.output.text import printable
-from raftctl.runbook.journal import Journal, read_run, write_durably
+from raftctl.runbook.journal import Journal, RunFile, read_run, write_durably
 from raftctl.session import Session
 
 if TYPE_CHECKING:
@@ -44,6 +44,20 @@ def write_receipt(journal: Journal, data: dict[str, Any]) -> Path:
         write_durably(new, json.dumps(data, indent=2).encode() + b"\n")
         new.replace(path)
     return path
+
+
+def check_receipt(run: RunFile) -> dict[str, Any] | None:
+    """Return the receipt's path and digest, and whether it is of this very journal; None: there is none."""
+    path = run.path.with_suffix(".receipt.json")
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    try:
+        head = json.loads(data)["journal"]["head_sha256"]
+    except (ValueError, KeyError, TypeError):
+        head = None
+    return {"path": str(path), "sha256": hashlib.sha256(data).hexdigest(), "matches": head == run.head}
 
 
 def show_receipt(session: Session, runbook: Runbook, data: dict[str, Any], path: Path) -> None:

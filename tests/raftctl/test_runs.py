@@ -53,6 +53,23 @@ def test_a_finished_run_has_nothing_left_to_do(cluster, raftctl):
     assert [] == raftctl(f"runs show {run.run_id} -o json").data["next"]
 
 
+def test_a_receipt_is_held_against_its_journal(cluster, raftctl):
+    raftctl(LINE)
+    (run,) = read_runs()
+    assert raftctl(f"runs show {run.run_id} -o json").data["receipt"]["matches"]
+    lines = run.path.read_text().splitlines(keepends=True)
+    run.path.write_text("".join(lines[:-1]))  # a whole line less is a chain without a fault
+    shown = raftctl(f"runs show {run.run_id}")
+    assert "is not the receipt of this journal" in shown.err
+    asked = len(cluster.mutations)
+    assert "journal_damaged" == raftctl(f"runs resume {run.run_id} -o json", code=9).error["code"]
+    assert asked == len(cluster.mutations)
+    run.path.write_text("".join(lines))
+    path = run.path.with_suffix(".receipt.json")
+    path.write_text("nothing")
+    assert not raftctl(f"runs show {run.run_id} -o json").data["receipt"]["matches"]
+
+
 @pytest.mark.parametrize("verb", ["resume", "abort"])
 def test_a_dry_run_of_going_on_changes_nothing(cluster, raftctl, stuck, verb):
     asked = len(cluster.mutations)
