@@ -162,6 +162,24 @@ def test_a_node_that_somebody_started_meanwhile_is_stopped_again_or_left_as_it_i
         assert_rebuilt(cluster)
 
 
+@pytest.mark.parametrize("verb", ["resume", "abort"])
+@pytest.mark.parametrize("point", [*range(8, 22), *range(22, POINTS, 6)])
+def test_a_run_for_the_leader_that_died_is_gone_on_with(
+    cluster: RejoinCluster, raftctl, killer: Killer, point: int, verb: str
+):
+    """Leadership that was handed over stays where it is."""
+    killer.again(point)
+    with pytest.raises(Killed):
+        raftctl("rejoin-node 1 --yes --confirm demo", code=None)
+    ended = go_on(raftctl, killer, verb, code=None)
+    if 9 == ended.code:
+        go_on(raftctl, killer, "resume")
+    assert outcome() in {"done", "undone"}
+    if 1 != cluster.leader:
+        assert WELL == cluster.picture(1)
+    assert cluster.wipes - cluster.restores == len(cluster.retired[1]) == (outcome() == "done")
+
+
 # -- way B: the directory is lost ----------------------------------------------------------------------------------------
 
 BLANK = "rejoin-node 3 --blank --yes --confirm demo"
