@@ -32,9 +32,11 @@ LOG_SUBJECT: Final = log_subject(
     lambda directory, files: SegmentLog(directory, files=files, segment_bytes=SEGMENT_BYTES, prepare_ahead=False)
 )
 SNAPSHOT_SUBJECT: Final = snapshot_subject(lambda directory, files: SnapshotFiles(directory, files=files))
+KEEPING_SUBJECT: Final = snapshot_subject(lambda directory, files: SnapshotFiles(directory, files=files, keep=2))
 SCRIPTS: Final[dict[str, tuple[Subject[Any, Any], Script[Any, Any]]]] = {
     **{f"log: {script.name}": (LOG_SUBJECT, script) for script in LOG_SCRIPTS},
     **{f"snapshots: {script.name}": (SNAPSHOT_SUBJECT, script) for script in SNAPSHOT_SCRIPTS},
+    **{f"snapshots, two kept: {script.name}": (KEEPING_SUBJECT, script) for script in SNAPSHOT_SCRIPTS},
     **{f"node: {script.name}": (NODE_SUBJECT, script) for script in NODE_SCRIPTS},
 }
 """Every script, and the bundled store it is for."""

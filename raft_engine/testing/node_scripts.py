@@ -8,6 +8,7 @@ Source: own; `storage/data_dir`, `storage/retiring`; rejoin_safety, way A.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import count
@@ -20,9 +21,11 @@ from raft_engine.errors import StorageError
 from raft_engine.runtime.restoring import restore_node
 from raft_engine.storage.data_dir import STATE_MACHINE_DIRECTORY, DataDir
 from raft_engine.storage.files import Files, storage_failed
+from raft_engine.storage.identity import FILE_NAME as IDENTITY_NAME
 from raft_engine.storage.identity import Identity
 from raft_engine.storage.interface import LogState
 from raft_engine.storage.retiring import RETIRED_PATTERN
+from raft_engine.storage.segment_index import INDEX_SUFFIX
 from raft_engine.testing import log_scripts, snapshot_scripts
 from raft_engine.testing.crash_points import DATA, Call, Script, Subject
 from raft_engine.testing.log_scripts import SEGMENT_BYTES, LogView, Op, large
@@ -383,6 +386,30 @@ def _later(name: str, first: Sequence[NodeCall], calls: Sequence[NodeCall]) -> N
     return Script(name, calls, prepare, before)
 
 
+def _older(name: str, first: Sequence[NodeCall], calls: Sequence[NodeCall]) -> NodeScript:
+    """Return a script that begins with a directory as it was before there were indexes and the later fields of an identity."""
+    later = _later(name, first, calls)
+
+    def prepare(files: Files) -> None:
+        assert later.prepare is not None
+        later.prepare(files)
+        node = DATA / "nodes" / "n1"
+        for child in files.names(node / "log"):
+            if child.endswith(INDEX_SUFFIX):
+                files.unlink(node / "log" / child)
+        found = msgspec.json.decode(files.read_whole(node / IDENTITY_NAME))
+        kept = {field: value for field, value in found["identity"].items() if field not in {"log_created", "boots"}}
+        encoded = msgspec.json.encode(kept)
+        files.replace(
+            node / IDENTITY_NAME,
+            msgspec.json.encode(
+                {"format": 1, "checksum": f"{zlib.crc32(encoded):08x}", "identity": msgspec.Raw(encoded)},
+            ),
+        )
+
+    return Script(name, calls, prepare, later.before)
+
+
 _BORN: Final = (birth(BirthState.PREPARED), birth(BirthState.STARTED), first_entry())
 _LIVED: Final = (*_BORN, on_log(log_scripts.save(log_scripts.vote(1)), log_scripts.append(large(1, 2, 9))))
 _CHUNKS: Final = (b"a" * 700, b"b" * 900)
@@ -414,6 +441,9 @@ NODE_SCRIPTS: Final[tuple[NodeScript, ...]] = (
     _later("wipe and receive a snapshot", _LIVED, [wipe(log_id(2, 30)), install(40, *_CHUNKS, resets=True), restart()]),
     _later("wipe, then restore", _RICH, [_WIPE, restore(retired_name(1)), restart()]),
     _later("wipe, restore, wipe", [*_LIVED, machine(b"one"), _WIPE, machine(b"two")], [restore(retired_name(1)), _WIPE]),
+    _older("an older directory is opened", _RICH, [on_log(log_scripts.append(large(2, 10, 14))), restart()]),
+    _older("an older directory is wiped", _LIVED, [_WIPE, _APPEND, restart()]),
+    _older("an older directory takes in a snapshot", _LIVED, [install(40, *_CHUNKS, resets=True), restart()]),
     _later("restore to an earlier recovery", [*_LIVED, _WIPE, _APPEND, wipe(log_id(4, 40))], [restore(retired_name(2))]),
 )
 """What a data directory must survive."""

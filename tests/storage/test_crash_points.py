@@ -6,7 +6,9 @@ What a test looks at is every crash point of a script and a part of what may go 
 
 from __future__ import annotations
 
+import itertools
 import logging
+import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from raft_engine.storage import data_dir, log_checks, segment_log
+from raft_engine.storage.files import Files
 from raft_engine.storage.segment_log import SegmentLog
 from raft_engine.storage.snapshot_files import SnapshotFiles
 from raft_engine.testing.crash_campaign import SCRIPTS, explored
@@ -21,6 +24,7 @@ from raft_engine.testing.crash_points import QUICK, CrashPointFailure, Script, S
 from raft_engine.testing.log_scripts import LOG_SCRIPTS, SEGMENT_BYTES, log_subject
 from raft_engine.testing.node_scripts import NODE_SCRIPTS, NODE_SUBJECT
 from raft_engine.testing.snapshot_scripts import SNAPSHOT_SCRIPTS, snapshot_subject
+from raft_engine.testing.storage_suite import LOG_CASES, run_suite
 from tests.storage.one_file_log import OneFileLog
 
 GROUPS = 10
@@ -76,6 +80,25 @@ def test_the_segments_size_does_not_matter():
 @pytest.mark.parametrize("script", LOG_SCRIPTS[::4], ids=lambda script: script.name)
 def test_a_store_of_ones_own_is_looked_at_in_the_same_way(script):
     assert explore(log_subject(OneFileLog), script, QUICK).total > 30
+
+
+def test_a_store_of_ones_own_keeps_the_contract_as_well(tmp_path):
+    directories = (tmp_path / f"{number}" for number in itertools.count())
+
+    def make_log():
+        directory = next(directories)
+        directory.mkdir()
+        return lambda: OneFileLog(directory, Files())
+
+    assert run_suite(make_log=make_log) == len(LOG_CASES)
+
+
+def test_the_lines_of_the_documentation_run(monkeypatch, capsys):
+    text = (Path(__file__).parents[2] / "docs" / "embedding.md").read_text("utf-8")
+    [example] = [block.partition("```")[0] for block in text.split("```python\n")[1:] if "explore" in block]
+    monkeypatch.setattr("raft_engine.testing.log_scripts.LOG_SCRIPTS", LOG_SCRIPTS[:2])
+    exec(example, {"MyLog": OneFileLog})
+    assert re.fullmatch(r"\d{2,} crash points\n", capsys.readouterr().out)
 
 
 class WithoutSync(OneFileLog):
