@@ -20,6 +20,8 @@ def check(state: RaftState) -> None:
     assert state.vote.term >= state.flushed_vote.term
     assert state.vote.term >= state.log.last.term
     assert state.memberships
+    assert not state.commit_waiters or state.commit_waiters[0][0] > state.committed, "a commit was not told"
+    assert state.handed_over is None or state.leader is None, "a leader holds writes for somebody else"
     if state.leader is not None:
         _check_leader(state)
     if state.candidate is not None:

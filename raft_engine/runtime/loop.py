@@ -281,7 +281,7 @@ class EngineLoop:
         for event in events:
             self._dispatcher.notice(event)
             self._dispatcher.dispatch(self._engine.handle(event, now))
-        for requested in self._batches(writes):
+        for requested in self._batches(writes) if writes else ():
             self.counters.write_batches += 1
             self.counters.writes += len(requested.writes)
             self._dispatcher.dispatch(self._engine.handle(requested, now))

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from raft_engine.errors import (
+    ForwardToLeader,
     LastLogIdMismatch,
     OutcomeUnknown,
     Overloaded,
@@ -25,7 +26,7 @@ from raft_engine.transport.local import LocalTransport
 from raft_engine.types.ids import NodeId, PeerId
 from raft_engine.types.log_id import BEFORE_LOG
 from raft_engine.types.messages import Message
-from raft_engine.types.metrics import RuntimeFlags, ServerState
+from raft_engine.types.metrics import RaftMetrics, ReplicationState, RuntimeFlags, ServerState
 from raft_engine.types.outcomes import Expectation
 from tests.runtime.cluster import CONFIG, Cluster, Words, addresses, peer
 
@@ -314,6 +315,43 @@ async def test_a_read_that_nobody_confirms_says_who_did(make):
     with pytest.raises(QuorumNotEnough) as unconfirmed:
         await leader.read_index(timeout_s=0)
     assert ([1, 2, 3], [leader.node_id]) == (unconfirmed.value.cluster, unconfirmed.value.got)
+
+
+async def test_writers_are_sent_to_the_new_leader_while_leadership_moves(make):
+    """A transfer costs a writer one more hop: nobody is told that there is no leader, and nothing is lost or done twice."""
+    cluster = await make(election_timeout_min_ms=1000, election_timeout_max_ms=2000, heartbeat_interval_ms=50)
+    begin = await cluster.leader()
+    refusals: list[int | None] = []
+
+    async def write(number: int) -> None:
+        raft = begin
+        for turn in range(30):
+            word = b"%d.%d" % (number, turn)
+            while True:
+                try:
+                    await raft.client_write(word)
+                    break
+                except ForwardToLeader as refusal:
+                    refusals.append(refusal.leader_id)
+                    raft = cluster.rafts[refusal.leader_id]
+
+    writing = asyncio.gather(*(write(number) for number in range(8)))
+    leader = begin
+    for _ in range(3):
+        await leader.wait().metrics(_replicates, "replication flowing to everybody")
+        to = leader.node_id % 3 + 1
+        await leader.trigger.transfer_leader(to=to)
+        leader = cluster.rafts[to]
+    await writing
+    assert 0 < len(refusals)
+    assert None not in refusals
+    await everywhere(cluster, 240)
+    assert 240 == len(set(cluster.machines[1].words))
+
+
+def _replicates(seen: RaftMetrics) -> bool:
+    targets = (seen.replication or {}).values()
+    return len(targets) == 2 and all(target.state is ReplicationState.REPLICATE for target in targets)
 
 
 async def test_a_removed_leader_leads_until_it_is_asked_to_leave(make):
