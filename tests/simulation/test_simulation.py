@@ -99,3 +99,7 @@ def test_a_campaign_says_what_was_not_met(capsys):
     assert "virtual cluster hours were lived through, not 1" in said.err
     assert f"of {len(PAIRS)} pairs" in said.out
     assert all(kind in said.out for kind in KINDS)
+
+
+def test_clusters_have_three_to_seven_nodes():
+    assert {3, 4, 5, 6, 7} == {weather_of(seed).nodes for seed in range(1, 60)}
