@@ -34,6 +34,8 @@ from tests.simulation.known_bugs import KNOWN_BUGS, Edit, Mutant  # noqa: E402 (
 from tests.simulation.rejoin_guards import GUARDS  # noqa: E402
 
 FOUND, SURVIVED, UNFIT = 10, 0, 3
+HANGS_S = 300.0
+"""A test that waits for ever with the bug has found it; without, each takes a few seconds."""
 SCENARIOS = ROOT / "tests" / "core" / "scenarios"
 MUTANTS = (*KNOWN_BUGS, *GUARDS)
 
@@ -182,7 +184,11 @@ def hunt(name: str, by: str, seconds: float = 15.0) -> tuple[int, str]:
     0 seeds: something else than the simulator found it. -1: nothing did.
     """
     command = [sys.executable, __file__, name, "--here", by, "--seconds", str(seconds)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    limit = None if by.startswith("seeds") else HANGS_S
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=limit)
+    except subprocess.TimeoutExpired:
+        return 0, f"{by} does not end any more"
     if done.returncode == FOUND:
         took, _, seen = done.stdout.strip().split("\n")[-1].partition(" ")
         return int(took), seen
