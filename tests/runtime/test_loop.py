@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from raft_engine.config import Config
-from raft_engine.core.commands import Command, Respond
+from raft_engine.core.commands import Command, Respond, RespondWrites
 from raft_engine.core.events import (
     ClientWritesRequested,
     Event,
@@ -18,6 +18,7 @@ from raft_engine.core.events import (
     ReadRequested,
     ShutdownRequested,
     Ticked,
+    WriteRequested,
 )
 from raft_engine.errors import Damaged, Panicked, RaftError, StorageFailed
 from raft_engine.runtime.loop import EngineLoop
@@ -27,10 +28,10 @@ from raft_engine.storage.interface import LogStorage
 from raft_engine.storage.memory import MemoryLog, MemorySnapshots
 from raft_engine.transport.local import LocalNetwork, LocalTransport
 from raft_engine.types.ids import LogIndex, Term
-from raft_engine.types.log_id import BEFORE_LOG
+from raft_engine.types.log_id import BEFORE_LOG, LogId
 from raft_engine.types.membership import StoredMembership
 from raft_engine.types.metrics import RaftMetrics, ServerState
-from raft_engine.types.outcomes import ReadOutcome, RefusalCode
+from raft_engine.types.outcomes import CommitOutcome, Expectation, ReadOutcome, RefusalCode, WriteOutcome
 from tests.runtime.cluster import Words, peer
 
 
@@ -286,6 +287,38 @@ async def test_writes_that_may_linger_wait_for_others_while_everything_else_is_h
     loop.write(b"c", lambda _: None)
     await turns()
     assert [len(event.writes) for event in engine.events()[1:]] == [3], "a full batch goes at once"
+
+
+async def test_writes_that_linger_go_before_a_write_on_conditions(made):
+    engine = ScriptedEngine()
+    loop = made(engine, Config(api_batch_linger_ms=60_000, max_append_entries=2))
+    for data in (b"a", b"b", b"c"):
+        loop.write(data, lambda _: None)
+    loop.write_on_conditions(b"d", Expectation(term=1), lambda _: None, lambda _: None)
+    loop.write(b"e", lambda _: None)
+    await turns()
+    assert [[b"a", b"b"], [b"c"], b"d"] == [_data_of(event) for event in engine.events()]
+    assert (3, 4) == (loop.counters.write_batches, loop.counters.writes)
+
+
+def _data_of(event: Event):
+    return [write.data for write in event.writes] if isinstance(event, ClientWritesRequested) else event.data
+
+
+async def test_a_write_on_conditions_has_a_ticket_for_the_commit_and_one_for_the_result(made):
+    def answer(event: Event) -> list[Command]:
+        if not isinstance(event, WriteRequested):
+            return []
+        log_id = LogId(1, 1, 7)
+        return [Respond(event.commit_ticket, CommitOutcome(log_id)), RespondWrites([(event.ticket, log_id, "result")])]
+
+    loop = made(ScriptedEngine(answer))
+    heard = []
+    loop.write_on_conditions(None, Expectation(), heard.append, heard.append)
+    assert [] == heard
+    await turns()
+    assert [CommitOutcome(LogId(1, 1, 7)), WriteOutcome(LogId(1, 1, 7), "result")] == heard
+    assert 0 == len(loop.tickets)
 
 
 async def test_a_write_lingers_no_longer_than_it_may(made):
