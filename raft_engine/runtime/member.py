@@ -30,7 +30,7 @@ from raft_engine.transport.bootstrap import bootstrap_call
 from raft_engine.transport.tcp import TcpTransport
 from raft_engine.types.bootstrap import BirthState, BootstrapQuery, BootstrapReply, BootstrapRequest
 from raft_engine.types.hard_state import Recovery
-from raft_engine.types.ids import NodeId, PeerId
+from raft_engine.types.ids import Boot, NodeId, PeerId
 from raft_engine.types.log_id import BEFORE_LOG, LogId
 from raft_engine.types.membership import NodeAddress, StoredMembership
 from raft_engine.types.metrics import Alarm, RaftMetrics
@@ -88,8 +88,10 @@ class Member:
         self._told = asyncio.Event()
         self._settled = asyncio.Event()
         self._birth_alarm: Alarm | None = None
-        self._boots = Boots(lambda: self.identity.boots)
+        known = {PeerId(item.node_id, item.incarnation): item.boot for item in self.identity.known}
+        self._boots = Boots(lambda: self.identity.boots, known, self._keep_known_boots)
         self._is_boot_named = False
+        self._keeping: asyncio.Task[None] | None = None
         self._cluster_ids: dict[NodeId, str] = {}
         """Of the peers that said hello while this node knew none."""
 
@@ -267,6 +269,21 @@ class Member:
                         await asyncio.to_thread(self.data_dir.save_identity, joined)
                     return
                 await raft.wait_change(version, LATER_S)
+
+    def _keep_known_boots(self) -> None:
+        if self._keeping is None or self._keeping.done():
+            self._keeping = self._run(self._save_known_boots())
+
+    async def _save_known_boots(self) -> None:
+        """Write down which starts of peers were heard of, until nothing new was heard meanwhile."""
+        known: dict[PeerId, Boot] = {}
+        while known != self._boots.known:
+            known = self._boots.known
+            try:
+                await asyncio.to_thread(self.data_dir.keep_known_boots, known)
+            except RaftError as error:
+                logger.warning("which starts of its peers this node knows could not be written down: %s", error)
+                return
 
     # -- birth ---------------------------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ Source: rejoin_safety (both ways back); Raft paper figure 2.
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
@@ -29,7 +30,7 @@ from raft_engine.storage.hard_state import FILE_NAME as HARD_STATE_NAME
 from raft_engine.storage.hard_state import HardStateFile, read_hard_state
 from raft_engine.storage.hints import WAY_A_HINT, WAY_B_HINT
 from raft_engine.storage.identity import FILE_NAME as IDENTITY_NAME
-from raft_engine.storage.identity import DirectoryLock, Identity, open_or_create, prepare_directory, save_identity
+from raft_engine.storage.identity import DirectoryLock, Identity, KnownBoot, open_or_create, prepare_directory, save_identity
 from raft_engine.storage.log_checks import MARKS_NAME, segment_paths
 from raft_engine.storage.retiring import check_barrier, finish_interrupted, restore, wipe
 from raft_engine.storage.segment_log import LOG_DIRECTORY, SEGMENT_BYTES, SegmentLog
@@ -37,7 +38,7 @@ from raft_engine.storage.snapshot_files import SnapshotFiles
 from raft_engine.types.bootstrap import BirthState
 from raft_engine.types.entry import EntryKind, make_entry
 from raft_engine.types.hard_state import HardState
-from raft_engine.types.ids import NOBODY, Boot, LogIndex, NodeId, Term
+from raft_engine.types.ids import NOBODY, Boot, LogIndex, NodeId, PeerId, Term
 from raft_engine.types.log_id import BEFORE_LOG, LogId
 from raft_engine.types.membership import encode_membership
 
@@ -113,7 +114,8 @@ class DataDir:
     def save_identity(self, identity: Identity) -> None:
         """Replace the identity, durably. What was promised for good (`log_created`, boot counter) is never taken back."""
         with self._identity_lock:
-            self._save_identity(identity)
+            now = self._identity
+            self._save_identity(msgspec.structs.replace(identity, boots=now.boots, known=now.known))
 
     def name_boot(self, name: str) -> None:
         """Remember, durably, under which name this start makes itself known; before anybody hears of it."""
@@ -121,6 +123,13 @@ class DataDir:
             identity = self._identity
             boots = (Boot(identity.boot_count, name), *identity.boots)[:BOOTS_KEPT]
             self._save_identity(msgspec.structs.replace(identity, boots=boots))
+
+    def keep_known_boots(self, known: Mapping[PeerId, Boot]) -> None:
+        """Remember which starts of its peers this node has heard of."""
+        kept = tuple(KnownBoot(peer.node_id, peer.incarnation, boot) for peer, boot in sorted(known.items()))
+        with self._identity_lock:
+            if kept != self._identity.known:
+                self._save_identity(msgspec.structs.replace(self._identity, known=kept))
 
     def mark_log_created(self) -> None:
         """Note, durably, that entries may be acknowledged from now on."""

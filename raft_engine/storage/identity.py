@@ -30,6 +30,14 @@ FORMAT: Final = 1
 _INCARNATION_BITS: Final = 128
 
 
+class KnownBoot(msgspec.Struct, frozen=True):
+    """A start of another node that this one has heard of."""
+
+    node_id: NodeId
+    incarnation: Incarnation
+    boot: Boot
+
+
 class Identity(msgspec.Struct, frozen=True):
     """`membership` is the cluster's first configuration, known from the preparation on; `cluster_id` too.
 
@@ -46,6 +54,8 @@ class Identity(msgspec.Struct, frozen=True):
     log_created: bool = False
     boots: tuple[Boot, ...] = ()
     """The names of the last starts, newest first: a copy of this directory that runs elsewhere, or later, has others."""
+    known: tuple[KnownBoot, ...] = ()
+    """The last start heard of each peer."""
 
 
 class _IdentityFile(msgspec.Struct, frozen=True):

@@ -4,13 +4,14 @@ Every start counts itself and draws a name, durably, before it says anything; a 
 Whoever knows run 6 of a peer as `a` lets in run 6 `a`, and a run 8 whose run 6 was `a`. A directory restored from an older
 copy (a rolled back virtual machine, a backup) counts on from there under other names: it has forgotten votes and entries that
 it promised, and does not know it. It is let in by nobody who has heard of a run that it does not descend from.
-What is known lives in memory: when all nodes are restored to one backup and started, they all take each other as they are.
+What is known outlives restarts, or one old copy would pass after a power cut of all. A whole cluster restored from one backup starts,
+since what its nodes know of each other is as old.
 Source: rejoin_safety (way B, the boot counter).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from raft_engine.types.ids import Boot, PeerId
 
@@ -19,17 +20,32 @@ Lineage = tuple[Boot, ...]
 
 
 class Boots:
-    """What this node has heard of its peers' runs. It outlives the engine, not the process."""
+    """What this node has heard of its peers' runs."""
 
-    def __init__(self, mine: Callable[[], Lineage] = lambda: ()) -> None:
+    def __init__(
+        self,
+        mine: Callable[[], Lineage] = lambda: (),
+        known: Mapping[PeerId, Boot] | None = None,
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:
+        """
+        Args:
+            known: what was heard before this process began.
+            changed: called when something new was heard, which is to be kept.
+        """
         self._mine = mine
+        self._changed = changed
         self.refused_by: dict[PeerId, str] = {}
         """Peers that know a later run of this node, and what they say: this directory is the older copy."""
-        self._known: dict[PeerId, Boot] = {}
+        self._known: dict[PeerId, Boot] = dict(known or {})
 
     @property
     def mine(self) -> Lineage:
         return self._mine()
+
+    @property
+    def known(self) -> dict[PeerId, Boot]:
+        return dict(self._known)
 
     def why_stale(self, peer: PeerId, lineage: Lineage) -> str:
         """Return why this run of `peer` does not go on from the last one known, empty if it does; then it is the one known."""
@@ -46,5 +62,7 @@ class Boots:
                 return (
                     f"its start {known.number} is not the one that is known: it runs on an older copy of its data directory"
                 )
-        self._known[peer] = newest
+        if known != newest:
+            self._known[peer] = newest
+            self._changed()
         return ""

@@ -13,6 +13,8 @@ from raft_engine.runtime.embed import open_raft
 from raft_engine.runtime.member import Member
 from raft_engine.runtime.raft import Raft
 from raft_engine.storage.data_dir import DataDir
+from raft_engine.storage.files import Files
+from raft_engine.storage.identity import load_identity
 from raft_engine.types.ids import NodeId
 from raft_engine.types.membership import NodeAddress
 from raft_engine.types.metrics import ReplicationState
@@ -50,6 +52,12 @@ class Trio:
         for node_id in node_ids:
             await self.rafts.pop(node_id).shutdown()
 
+    async def until_known(self, node_id: int, *, start: int) -> None:
+        """Wait until the others have written down that they heard of this start."""
+        for other in self.members.keys() - {node_id}:
+            while start not in _known(self.directory(other), node_id):  # noqa: ASYNC110 (nobody announces a file)
+                await asyncio.sleep(0.01)
+
     async def leader(self) -> Raft:
         seen = await next(iter(self.rafts.values())).wait().metrics(lambda seen: seen.leader in self.rafts, "a leader")
         return self.rafts[seen.leader]
@@ -82,6 +90,23 @@ async def test_a_directory_restored_from_an_older_copy_is_fenced_though_its_log_
     await leader.client_write(b"the others go on")
 
 
+async def test_an_older_copy_is_fenced_also_when_all_were_restarted(trio: Trio):
+    """After a power cut nobody has met the later start of the node in this life, but it was written down."""
+    await (await trio.leader()).client_write(b"w")
+    await trio.stop(3)
+    shutil.copytree(trio.directory(3), trio.path / "copy")
+    await trio.start(3)
+    await trio.until_known(3, start=2)
+    await trio.stop(1, 2, 3)
+    shutil.rmtree(trio.directory(3))
+    (trio.path / "copy").rename(trio.directory(3))
+    await trio.start(1, 2, 3)
+    leader = await trio.leader()
+    assert 3 != leader.node_id
+    seen = await leader.wait().metrics(lambda seen: _state(seen, 3) is ReplicationState.REVERTED, "the copy being fenced")
+    assert [("node_reverted", 3)] == [(alarm.code, alarm.node) for alarm in seen.alarms]
+
+
 async def test_a_node_that_is_started_again_and_again_is_taken_every_time(trio: Trio):
     leader = await trio.leader()
     other = next(node_id for node_id in trio.rafts if node_id != leader.node_id)
@@ -91,6 +116,11 @@ async def test_a_node_that_is_started_again_and_again_is_taken_every_time(trio: 
         index = (await leader.client_write(word)).log_id.index
         assert index <= (await trio.rafts[other].wait().applied_index_at_least(index)).applied.index
     assert () == leader.metrics().alarms
+
+
+def _known(directory: Path, node_id: int) -> list[int]:
+    identity = load_identity(directory, Files())
+    return [item.boot.number for item in identity.known if item.node_id == node_id]
 
 
 def _state(seen, node_id: int):

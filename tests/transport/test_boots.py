@@ -52,6 +52,19 @@ def test_a_run_of_an_older_copy_is_not_taken(now, why):
     assert "" == boots.why_stale(BOB, runs("a", "b", "c")), "the right one still is"
 
 
+def test_what_is_known_is_kept_when_it_is_news():
+    kept: list[dict] = []
+    boots = Boots(changed=lambda: kept.append(boots.known))
+    for heard in (runs("a"), runs("a"), runs("a", "b"), runs("a", "x"), ()):
+        boots.why_stale(BOB, heard)
+    assert [{BOB: Boot(1, "a")}, {BOB: Boot(2, "b")}] == kept
+
+
+def test_what_was_known_before_a_restart_counts():
+    boots = Boots(known={BOB: Boot(2, "b")})
+    assert boots.why_stale(BOB, runs("a", "x"))
+
+
 def test_each_peer_and_each_life_has_its_own_runs():
     boots = Boots()
     boots.why_stale(BOB, runs("a", "b"))
