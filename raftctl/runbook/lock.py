@@ -152,8 +152,7 @@ class ClusterLock:
 
     def _may_replace(self, holder: Holder, *, resuming: bool) -> bool:
         """The journal's own lock says that no other process of this machine is at this run."""
-        is_ours = holder.run == self._run_id and holder.host == socket.gethostname()
-        return holder.left_s() <= 0 or (resuming and is_ours)
+        return holder.left_s() <= 0 or (resuming and self._is_leftover(holder))
 
     def _locked(self, holder: Holder) -> CtlError:
         left = max(0.0, holder.left_s())
@@ -222,12 +221,17 @@ class ClusterLock:
 
     def release(self) -> None:
         """Give it back if it is still ours; what cannot be given back expires."""
-        if self._revision is not None:
+        if self._revision is None:  # there was no quorum to take over what a dead process of this run left
+            self.release_leftover()
+        else:
             self._release(lambda holder: holder.token == self._token)
 
     def release_leftover(self) -> None:
-        """Give back what a process of this run that is dead left behind; nothing if another run has the lock."""
-        self._release(lambda holder: holder.run == self._run_id)
+        """Give back what a process of this run that is dead left on this machine; nothing if another one has the lock."""
+        self._release(self._is_leftover)
+
+    def _is_leftover(self, holder: Holder) -> bool:
+        return holder.run == self._run_id and holder.host == socket.gethostname()
 
     def _release(self, is_ours: Callable[[Holder], bool]) -> None:
         try:

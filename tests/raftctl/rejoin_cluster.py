@@ -22,10 +22,10 @@ BROKEN = "ee" * 32
 
 
 @contextmanager
-def mocked(monkeypatch: pytest.MonkeyPatch) -> Iterator[RejoinCluster]:
-    """A cluster that raftctl finds wherever it looks."""
+def mocked(monkeypatch: pytest.MonkeyPatch, count: int = 3) -> Iterator[RejoinCluster]:
+    """A cluster of so many voters that raftctl finds wherever it looks."""
     with respx.mock(assert_all_called=False) as router:
-        fake = RejoinCluster(router)
+        fake = RejoinCluster(router, range(1, count + 1))
         monkeypatch.setattr(plain_http, "ask", fake.ask)
         yield fake
 
@@ -129,6 +129,13 @@ class RejoinCluster(FakeCluster):
         self.lead(leader, term)
         for node in stopped:
             self.nodes[node]["state"] = "shutdown"
+
+    def _has_quorum(self) -> bool:
+        up = [node for node in self.voters if node not in self.down and self.nodes[node]["state"] != "shutdown"]
+        return len(up) > len(self.voters) // 2
+
+    def _key_value(self, request: httpx.Request) -> httpx.Response:
+        return super()._key_value(request) if self._has_quorum() else problem(503, "no_quorum")
 
     def _grow(self) -> Json:
         self.end += 1

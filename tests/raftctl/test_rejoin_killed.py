@@ -7,6 +7,7 @@ import pytest
 from raftctl.runbook import catch_up, engine, lock, proof
 from raftctl.runbook.journal import read_runs
 from raftctl.session import poll
+from tests.raftctl.fake_cluster import url
 from tests.raftctl.killing import Clock, Killed, Killer
 from tests.raftctl.rejoin_cluster import WELL, RejoinCluster, mocked
 
@@ -178,6 +179,29 @@ def test_a_run_for_the_leader_that_died_is_gone_on_with(
     if 1 != cluster.leader:
         assert WELL == cluster.picture(1)
     assert cluster.wipes - cluster.restores == len(cluster.retired[1]) == (outcome() == "done")
+
+
+@pytest.mark.parametrize("verb", ["resume", "abort"])
+@pytest.mark.parametrize("count", [2, 4, 5])
+@pytest.mark.parametrize("point", range(13, POINTS, 5))
+def test_a_run_that_died_in_a_cluster_of_another_size_is_gone_on_with(
+    raftctl, killer: Killer, monkeypatch: pytest.MonkeyPatch, point: int, count: int, verb: str
+):
+    """With two voters there is no quorum, and so no lock to be had, until the node is back."""
+    with mocked(monkeypatch, count) as cluster:
+        killer.again(point)
+        died = False
+        try:
+            raftctl(f"rejoin-node 2 --yes --confirm demo -e {url(1)} -e {url(2)}", code=None)
+        except Killed:
+            died = True
+        if died:
+            ended = go_on(raftctl, killer, f"{verb} -e {url(1)} -e {url(2)}", code=None)
+            if 9 == ended.code:
+                go_on(raftctl, killer, f"resume -e {url(1)} -e {url(2)}")
+        assert outcome() in {"done", "undone"}
+        assert WELL == cluster.picture(2)
+        assert cluster.wipes - cluster.restores == len(cluster.retired[2]) == (outcome() == "done")
 
 
 # -- way B: the directory is lost ----------------------------------------------------------------------------------------
