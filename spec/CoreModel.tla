@@ -14,7 +14,8 @@ CONSTANTS Founders,    \* the first voters
           Candidates,  \* who may campaign
           First,       \* leads term 1 when the model begins, its first entry written; "nobody": all begin as followers
           Acts, Targets, \* configurations that may be asked for
-          MaxLen, MaxPending, MaxCrashes, Crashers
+          MaxLen, MaxPending, MaxCrashes, Crashers,
+          Builders     \* who builds snapshots and purges; what may be installed is any committed part of a leader's log
 VARIABLE crashes
 modelvars == <<vars, crashes>>
 
@@ -22,6 +23,7 @@ NodeIsServer == [s \in Server |-> s]
 Uniform(voters, learners) == [v |-> <<voters>>, l |-> learners]
 \* A founder that is no candidate goes, the learner comes.
 Exchange == LET gone == CHOOSE s \in Founders : s # First /\ s \notin Candidates IN {Uniform((Founders \ {gone}) \cup Learners, {})}
+AnyVoters == {Uniform(voters, {}) : voters \in SUBSET Server \ {{}}}
 FirstEntry == Entry(0, Uniform(Founders, Learners))
 Members == Founders \cup Learners
 Founded == [s \in Server |-> [vote |-> NoVote, log |-> IF s \in Members THEN <<FirstEntry>> ELSE <<>>]]
@@ -31,6 +33,9 @@ LedByFirst == [s \in Server |->
 \* The same, and everybody has heard of it.
 HeardOfFirst == [s \in Server |->
   [vote |-> IF s = First THEN LedByFirst[s].vote ELSE [t |-> 1, n |-> Node[First], c |-> TRUE], log |-> LedByFirst[s].log]]
+Agreeing == [s \in Server |-> [HeardOfFirst[s] EXCEPT !.log = IF s \in Members THEN LedByFirst[First].log ELSE <<>>]]
+\* ... but those founders that are no candidates, who have heard nothing yet.
+OneBehind == [s \in Server |-> IF s \in {First} \cup Candidates THEN Agreeing[s] ELSE Founded[s]]
 \* Figure 8 of the paper: First led term 1 and wrote an entry, another node led term 2 and wrote another, nobody has either.
 Figure8 == [s \in Server |->
   [vote |-> [t |-> IF s = First THEN 1 ELSE 2, n |-> "somebody", c |-> FALSE],
@@ -38,15 +43,22 @@ Figure8 == [s \in Server |->
              [] s \in Candidates \ {First} -> <<FirstEntry, Entry(2, Plain)>>
              [] OTHER -> <<FirstEntry>>]]
 ModelInit == Init /\ crashes = 0
-LedInit ==
+LedInitWith(com) ==
   /\ crashes = 0
   /\ vote = [s \in Server |-> [Start[s].vote EXCEPT !.c = @ \/ s = First]]
   /\ role = [s \in Server |-> IF s = First THEN "leader" ELSE "follower"]
-  /\ reign = [t \in 1..MaxTerm |-> IF t = 1 THEN [s |-> First, log |-> Start[First].log, com |-> 0] ELSE NoReign]
+  /\ reign = [t \in 1..MaxTerm |-> IF t = 1 THEN [s |-> First, log |-> Start[First].log, com |-> com] ELSE NoReign]
   /\ log = [s \in Server |-> Start[s].log]
   /\ disk = [s \in Server |-> [v |-> Start[s].vote, l |-> Start[s].log]]
   /\ flushed = [s \in Server |-> Len(Start[s].log)]
-  /\ InitRest
+  /\ InitNothing
+LedInit == LedInitWith(0) /\ InitUncommitted
+\* A quorum has First's first entry, and it is committed.
+SettledInit ==
+  /\ LedInitWith(2)
+  /\ committed = [s \in Server |-> IF s = First THEN 2 ELSE 0]
+  /\ acked = [t \in 1..MaxTerm |-> [s \in Server |-> IF t = 1 /\ s # First /\ Len(Start[s].log) = 2 THEN 2 ELSE 0]]
+  /\ chosen = [k \in 1..2 |-> [e |-> Start[First].log[k], by |-> 1]]
 
 \* A node acts when no more than MaxPending of its writes are under way.
 Room(i) == Len(pend[i]) <= MaxPending
@@ -76,8 +88,8 @@ Step ==
      /\ \E i \in Server : /\ role[i] = "leader" /\ Room(i) /\ Len(log[i]) < MaxLen
                           /\ \E new \in Wanted(ConfigOf(log[i])) : AppendConfig(i, new)
   \/ /\ "snapshot" \in Acts
-     /\ \/ \E i \in Server : \/ Len(snap[i]) < committed[i] /\ BuildSnapshot(i, Min(committed[i], flushed[i]))
-                             \/ "purge" \in Acts /\ Room(i) /\ Purge(i, IF Is("snapshot covers") THEN Len(snap[i]) ELSE Len(log[i]))
+     /\ \/ \E i \in Builders : \/ Len(snap[i]) < committed[i] /\ BuildSnapshot(i, Min(committed[i], flushed[i]))
+                               \/ "purge" \in Acts /\ Room(i) /\ Purge(i, IF Is("snapshot covers") THEN Len(snap[i]) ELSE Len(log[i]))
         \/ \E j \in Server, t \in 1..MaxTerm, k \in 1..MaxLen : Room(j) /\ (Install(j, t, k) \/ ("chunk" \in Acts /\ HandleChunk(j, t, k)))
 Ends == /\ "crash" \in Acts /\ crashes < MaxCrashes
         /\ \E i \in Crashers : \E n \in 0..Len(pend[i]) : \E v \in n..Len(pend[i]) : Crash(i, n, v, 0)
@@ -88,6 +100,7 @@ Next == IF "async" \notin Acts /\ Writing # {}
         ELSE (Step /\ UNCHANGED crashes) \/ Ends
 Spec == ModelInit /\ [][Next]_modelvars
 LedSpec == LedInit /\ [][Next]_modelvars
+SettledSpec == SettledInit /\ [][Next]_modelvars
 
 Alike == Permutations(Candidates \ {First}) \cup Permutations((Founders \ Candidates) \ {First}) \cup Permutations(Learners)
 =============================================================================

@@ -20,7 +20,7 @@ TraceInit ==
   /\ flushed = [s \in Server |-> Len(log[s])]
   /\ role = [s \in Server |-> "follower"]
   /\ reign = [t \in 1..MaxTerm |-> NoReign]
-  /\ InitRest
+  /\ InitUncommitted /\ InitNothing
 
 \* What a node that starts again finds beyond its purge point.
 RunTerm(runs, k) == runs[Greatest({r \in 1..Len(runs) : runs[r][1] <= k})][2]

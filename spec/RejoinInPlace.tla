@@ -25,7 +25,7 @@
    three voters hide it.  Hence two other ways: RejoinKept and RejoinNewLife.  *)
 EXTENDS Replicas
 CONSTANTS Lost, Policy,
-          Losses \* how often Lost may lose its disk; more than once with Policy "none" only
+          Losses \* disks that may be lost: the first is that of Lost, more of others with Policy "none" only
 VARIABLES life,   \* how often Lost has lost its disk
           muted,
           known,  \* server -> newest life of Lost it has heard of
@@ -59,7 +59,7 @@ Prepared == CASE Policy = "quorum prepared" -> \E x \in Others, set \in QuorumsO
               [] Policy = "all prepared" -> \E x \in Others : Confirmed(x, Others)
               [] OTHER -> TRUE
 Lose ==
-  /\ life < Losses /\ term[Lost] > 0 /\ Prepared = TRUE
+  /\ life = 0 /\ term[Lost] > 0 /\ Prepared = TRUE
   /\ term' = [term EXCEPT ![Lost] = 0] /\ vote' = [vote EXCEPT ![Lost] = Nobody]
   /\ log' = [log EXCEPT ![Lost] = <<>>] /\ role' = [role EXCEPT ![Lost] = "follower"]
   /\ granted' = [granted EXCEPT ![Lost] = {}]
@@ -67,6 +67,14 @@ Lose ==
   /\ muted' = (Policy \notin {"none", "quorum prepared", "all prepared"})
   /\ stale' = {i \in Server : Lost \in granted[i]}
   /\ UNCHANGED <<acks, committed, leaders, known>>
+\* Another one loses its disk after Lost has.
+LoseToo(s) ==
+  /\ Policy = "none" /\ s \in Others /\ life > 0 /\ life < Losses /\ term[s] > 0 /\ role[s] # "leader"
+  /\ term' = [term EXCEPT ![s] = 0] /\ vote' = [vote EXCEPT ![s] = Nobody]
+  /\ log' = [log EXCEPT ![s] = <<>>] /\ role' = [role EXCEPT ![s] = "follower"]
+  /\ granted' = [granted EXCEPT ![s] = {}]
+  /\ life' = life + 1
+  /\ UNCHANGED <<acks, committed, leaders, muted, known, stale>>
 
 CaughtUp(x) == role[x] = "leader" /\ term[Lost] = term[x] /\ IsPrefix(log[x], log[Lost]) /\ OwnTermCommitted(x)
 \* The quorum that vouches for the return; {} where the policy asks for none.
@@ -96,7 +104,7 @@ Next == \/ \E i \in Server : /\ ~IsMuted(i)
                              /\ UNCHANGED <<life, muted, known>>
         \/ \E i, j \in Server : GrantAndTell(j, i)
         \/ \E i, j \in Server : Replicate(i, j, Len(log[i]), Mark(j)) /\ UNCHANGED <<life, muted, known, stale>>
-        \/ Lose \/ Return
+        \/ Lose \/ Return \/ \E s \in Server : LoseToo(s)
 Spec == Init /\ [][Next]_vars
 Alike == Permutations(Server \ {First, Rival, Lost})
 =============================================================================
