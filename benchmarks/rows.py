@@ -266,11 +266,17 @@ def command_line(options: Options) -> Iterator[Row]:
             ("raftctl version", [str(BIN / "raftctl"), "version"], 5.0),
             ("raftctl status -o json", [str(BIN / "raftctl"), "status", "-o", "json", *raftctl[1:]], 8.0),
             ("raftctl health", [str(BIN / "raftctl"), "health", *raftctl[1:]], 15.0),
+            ("raftctl: the Tab key", [*TAB_KEY, str(BIN / "raftctl")], 5.0),
+            ("raftctl heartbeat", [str(BIN / "raftctl"), "heartbeat", *raftctl[1:]], 15.0),
+            ("raftctl --help", [str(BIN / "raftctl"), "--help"], 15.0),
         ):
             row = Row(f"{name}: start to end", "ms", {"etcdctl endpoint status": goal}, below=True)
             for who in turns(["ours", "etcdctl endpoint status"], max(15, options.rounds)):
                 row.add(who, _time_ms(words if who == "ours" else theirs))
             yield row
+
+
+TAB_KEY = ["env", "_RAFTCTL_COMPLETE=complete_bash", "COMP_WORDS=raftctl sta", "COMP_CWORD=1"]
 
 
 def _time_ms(words: list[str]) -> float:

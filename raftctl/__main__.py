@@ -7,10 +7,6 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from raftctl import door
-from raftctl.errors import CtlError, ExitCode
-from raftctl.run import Run
-
 _COMPLETE: Final = "_RAFTCTL_COMPLETE"
 """Set by the shell's completion script, which asks what may follow."""
 
@@ -22,11 +18,16 @@ def main() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Return the exit code of one command line."""
+    instruction = os.environ.get(_COMPLETE)
+    if instruction is not None and _completed(instruction):
+        return 0
+    from raftctl import door
+    from raftctl.errors import CtlError, ExitCode
+    from raftctl.run import Run
+
     current = Run()
     try:
-        if _COMPLETE in os.environ and _completed(os.environ[_COMPLETE]):
-            return ExitCode.DONE
-        call = None if _COMPLETE in os.environ else door.read(arguments)
+        call = door.read(arguments) if instruction is None else None
         if call is None:
             from raftctl import by_typer
 

@@ -15,6 +15,7 @@ from typing import Final
 
 import msgspec
 
+from raftctl.config_place import config_path
 from raftctl.errors import CtlError
 
 DRIVERS: Final = ("http", "local", "command", "manual")
@@ -52,16 +53,6 @@ class ContextEntry(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown_f
 class ConfigFile(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown_fields=True):
     current_context: str | None = None
     contexts: dict[str, ContextEntry] = {}
-
-
-def config_path() -> Path:
-    """Return where the file is, or would be."""
-    named = os.environ.get("RAFTCTL_CONFIG")
-    if named:
-        return Path(named)
-    import platformdirs
-
-    return platformdirs.user_config_path("raftctl") / "config.toml"
 
 
 def read_config(path: Path | None = None) -> ConfigFile:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 from raftctl.command_table import COMMANDS, COMMON, Parameter
@@ -117,6 +116,8 @@ def _value(text: str, parameter: Parameter) -> object:
     if kind == "text":
         return text
     if kind == "path":
+        from pathlib import Path
+
         return Path(text)
     if kind == "number":
         return _number(text, parameter[3])

@@ -5,6 +5,7 @@ Redirects are not followed and proxies of the environment not used, so a token g
 
 from __future__ import annotations
 
+import functools
 import ssl
 from collections.abc import Iterator, Mapping
 from typing import Final
@@ -28,13 +29,19 @@ class FullHttp:
     """Keeps connections."""
 
     def __init__(self, tls: Tls) -> None:
-        self._client = httpx.Client(
-            verify=_ssl_context(tls),
-            follow_redirects=False,
-            trust_env=False,
-            limits=httpx.Limits(max_connections=64),
-            headers={"user-agent": "raftctl", "accept": "application/json"},
-        )
+        self._tls_files = tls
+
+    @functools.cached_property
+    def _over_tls(self) -> httpx.Client:
+        return _client(_ssl_context(self._tls_files))
+
+    @functools.cached_property
+    def _plain(self) -> httpx.Client:
+        """Reading the authorities that a system trusts takes longer than a request; this one trusts none and needs none."""
+        return _client(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+
+    def _client_of(self, url: str) -> httpx.Client:
+        return self._plain if url[:7].lower() == "http://" else self._over_tls
 
     def exchange(
         self,
@@ -49,8 +56,9 @@ class FullHttp:
         """Return the whole reply. Raises: NotSentError, NoReplyError."""
         try:
             timeout = httpx.Timeout(timeout_s, connect=connect_timeout_s)
-            request = self._client.build_request(method, url, content=body, headers=headers, timeout=timeout)
-            return self._whole(request)
+            client = self._client_of(url)
+            request = client.build_request(method, url, content=body, headers=headers, timeout=timeout)
+            return _whole(client, request)
         except _NEVER_ARRIVED as error:
             raise NotSentError(_why(error)) from error
         except httpx.HTTPError as error:
@@ -60,7 +68,7 @@ class FullHttp:
         """Return the body as it arrives. Raises: NotSentError, NoReplyError."""
         timeout = httpx.Timeout(silent_s, connect=connect_timeout_s)
         try:
-            with self._client.stream("GET", url, headers=headers, timeout=timeout) as response:
+            with self._client_of(url).stream("GET", url, headers=headers, timeout=timeout) as response:
                 if response.status_code != 200:
                     raise NoReplyError(f"the answer is status {response.status_code}")
                 yield from response.iter_bytes()
@@ -69,20 +77,33 @@ class FullHttp:
         except httpx.HTTPError as error:
             raise NoReplyError(_why(error)) from error
 
-    def _whole(self, request: httpx.Request) -> Reply:
-        response = self._client.send(request, stream=True)
-        try:
-            parts = bytearray()
-            for part in response.iter_bytes():
-                parts += part
-                if len(parts) > REPLY_BYTES_MAX:
-                    raise httpx.ReadError(f"the reply is longer than {REPLY_BYTES_MAX} bytes")
-        finally:
-            response.close()
-        return Reply(response.status_code, dict(response.headers), bytes(parts))
-
     def close(self) -> None:
-        self._client.close()
+        for name in ("_plain", "_over_tls"):
+            if name in self.__dict__:
+                self.__dict__[name].close()
+
+
+def _client(context: ssl.SSLContext | bool) -> httpx.Client:
+    return httpx.Client(
+        verify=context,
+        follow_redirects=False,
+        trust_env=False,
+        limits=httpx.Limits(max_connections=64),
+        headers={"user-agent": "raftctl", "accept": "application/json"},
+    )
+
+
+def _whole(client: httpx.Client, request: httpx.Request) -> Reply:
+    response = client.send(request, stream=True)
+    try:
+        parts = bytearray()
+        for part in response.iter_bytes():
+            parts += part
+            if len(parts) > REPLY_BYTES_MAX:
+                raise httpx.ReadError(f"the reply is longer than {REPLY_BYTES_MAX} bytes")
+    finally:
+        response.close()
+    return Reply(response.status_code, dict(response.headers), bytes(parts))
 
 
 def _why(error: Exception) -> str:

@@ -121,6 +121,8 @@ class Http:
 
     @functools.cached_property
     def _full(self) -> FullHttp:
+        # httpx loads its own command line, with Rich and Pygments, unless that cannot be imported.
+        sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]  # None is what says so
         from raftctl.full_http import FullHttp
 
         return FullHttp(self._tls)

@@ -7,8 +7,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from raftctl.confirm import Tier, confirm
 from raftctl.errors import CtlError, ExitCode
 from raftctl.output.render import Output
@@ -34,7 +32,7 @@ class Session:
     def only_explain(self) -> None:
         """From here on an action is explained instead of done; like a dry run, it only reads."""
         self.explains = True
-        self.flags = msgspec.structs.replace(self.flags, dry_run=True)
+        self.flags = self.flags.but(dry_run=True)
 
     @functools.cached_property
     def client(self) -> ClusterClient:

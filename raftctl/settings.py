@@ -12,14 +12,17 @@ import enum
 import functools
 import os
 import re
-from pathlib import Path
-from typing import Final, TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, TypeVar
 
-import msgspec
-
-from raftctl.config_file import ContextEntry, NodeEntry, config_path, no_such_context, read_config
+from raftctl.config_place import config_path
 from raftctl.durations import parse_duration
 from raftctl.errors import CtlError, usage
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from raftctl.config_file import ConfigFile, ContextEntry, NodeEntry
 
 T = TypeVar("T")
 
@@ -44,11 +47,11 @@ class ColorChoice(enum.StrEnum):
     NEVER = "never"
 
 
-class Flags(msgspec.Struct, frozen=True, kw_only=True):
+class Flags(NamedTuple):
     """The options every command has, as they were typed; None or empty: not given."""
 
     context: str | None = None
-    endpoint: list[str] = []
+    endpoint: Sequence[str] = ()
     output: OutputFormat | None = None
     request_timeout: str | None = None
     timeout: str | None = None
@@ -56,7 +59,7 @@ class Flags(msgspec.Struct, frozen=True, kw_only=True):
     confirm: str | None = None
     no_input: bool = False
     dry_run: bool = False
-    override: list[str] = []
+    override: Sequence[str] = ()
     reason: str | None = None
     token_file: Path | None = None
     cacert: Path | None = None
@@ -68,8 +71,11 @@ class Flags(msgspec.Struct, frozen=True, kw_only=True):
 
     def over(self, lower: Flags) -> Flags:
         """Return these flags, and where one was not given, that of `lower` (the same option typed before the command)."""
-        given = {name: value for name in self.__struct_fields__ if (value := getattr(self, name)) not in (None, False, [])}
-        return msgspec.structs.replace(lower, **given)
+        return lower.but(**{name: value for name, value in self._asdict().items() if value not in (None, False, (), [])})
+
+    def but(self, **changes: Any) -> Self:
+        """Return these flags, some of them changed."""
+        return self._replace(**changes)
 
 
 class Settings:
@@ -89,15 +95,17 @@ class Settings:
             return named
         if self.flags.endpoint or _env("ENDPOINT"):
             return None
-        return read_config().current_context
+        return _config().current_context if config_path().exists() else None
 
     @functools.cached_property
     def context(self) -> ContextEntry | None:
         name = self.context_name
         if name is None:
             return None
-        config = read_config()
+        config = _config()
         if name not in config.contexts:
+            from raftctl.config_file import no_such_context
+
             raise no_such_context(name, config)
         return config.contexts[name]
 
@@ -182,6 +190,8 @@ class Settings:
         given: Path | None = getattr(self.flags, name)
         from_env = _env(name.upper())
         if given is not None or from_env:
+            from pathlib import Path
+
             return given or Path(from_env or "")
         entry: str | None = getattr(self.context, name) if self.context else None
         return config_path().parent / entry if entry else None
@@ -200,7 +210,16 @@ class Settings:
 
     def node(self, node_id: int) -> NodeEntry:
         """How runbooks treat this node."""
+        from raftctl.config_file import NodeEntry
+
         return self.context.nodes.get(node_id, NodeEntry()) if self.context else NodeEntry()
+
+
+def _config() -> ConfigFile:
+    """Return the configuration file, read only where something is in it."""
+    from raftctl.config_file import read_config
+
+    return read_config()
 
 
 def _env(name: str) -> str | None:

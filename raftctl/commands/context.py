@@ -138,9 +138,9 @@ def remove(session: Session, name: ContextArgument) -> None:
 
 def config_path(session: Session) -> None:
     """Show where the configuration file is."""
-    from raftctl import config_file
+    from raftctl import config_place
 
-    path = config_file.config_path()
+    path = config_place.config_path()
     session.output.show("config-path", {"path": str(path), "exists": path.exists()}, [str(path)], names=[path])
 
 
@@ -148,8 +148,8 @@ def config_view(session: Session) -> None:
     """Show the configuration file as it is understood."""
     import msgspec
 
-    from raftctl.config_file import config_path as path_of
     from raftctl.config_file import read_config
+    from raftctl.config_place import config_path as path_of
 
     config = read_config()
     path = path_of()

@@ -198,7 +198,6 @@ def _show_next(session: Session, run_id: str) -> None:
 
 def _its_session(session: Session, run_id: str) -> Session:
     """Return a session for the run's own cluster: unless another context or endpoint is named, the one it began with."""
-    import msgspec
 
     from raftctl.config_file import read_config
     from raftctl.runbook.journal import find_run
@@ -207,4 +206,4 @@ def _its_session(session: Session, run_id: str) -> Session:
     flags = session.flags
     if flags.context or flags.endpoint or context not in read_config().contexts:
         return session
-    return Session(msgspec.structs.replace(flags, context=str(context)))
+    return Session(flags.but(context=str(context)))

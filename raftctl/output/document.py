@@ -6,13 +6,10 @@ Source: contract section 5.
 
 from __future__ import annotations
 
-import datetime as dt
-import json
 import re
+import time
 from collections.abc import Sequence
 from typing import Any, Final
-
-import msgspec
 
 from raftctl.errors import CtlError
 
@@ -21,6 +18,8 @@ _STEERS_TERMINALS: Final = re.compile(r"[\x7f-\x9f\u200e\u200f\u202a-\u202e\u206
 
 
 def document(kind: str, context: str | None, data: object, warnings: Sequence[str], observed_at: str) -> dict[str, Any]:
+    import msgspec
+
     return {
         "schema": SCHEMA,
         "kind": kind,
@@ -33,6 +32,8 @@ def document(kind: str, context: str | None, data: object, warnings: Sequence[st
 
 def error_document(error: CtlError, context: str | None, observed_at: str) -> dict[str, Any]:
     """Return what goes to stderr when a command fails with `-o json`."""
+    import msgspec
+
     leader = None if error.leader is None else {"id": error.leader[0], "management": error.leader[1]}
     return {
         "schema": SCHEMA,
@@ -50,10 +51,13 @@ def error_document(error: CtlError, context: str | None, observed_at: str) -> di
 
 
 def as_text(value: object, *, indent: int | None = 2) -> str:
+    import json
+
     text = json.dumps(value, indent=indent, ensure_ascii=False)
     return _STEERS_TERMINALS.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def now() -> str:
     """Return the time as RFC 3339, UTC."""
-    return dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    millis = time.time_ns() // 1_000_000
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(millis // 1000))}.{millis % 1000:03d}Z"

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from typing import Final
-
-import msgspec
+from typing import Final, NamedTuple
 
 from raftctl.output.text import printable
 
@@ -26,17 +24,17 @@ class Tone(enum.StrEnum):
     DIM = "dim"
 
 
-class Cell(msgspec.Struct, frozen=True):
+class Cell(NamedTuple):
     text: str
     tone: Tone = Tone.PLAIN
 
 
-class Column(msgspec.Struct, frozen=True):
+class Column(NamedTuple):
     title: str
     right: bool = False
 
 
-class Table(msgspec.Struct, frozen=True):
+class Table(NamedTuple):
     """`rows` have one cell a column."""
 
     columns: Sequence[Column]
@@ -67,6 +65,9 @@ def plain(table: Table) -> str:
 
 def drawn(table: Table, width: int, *, color: bool) -> str:
     """Return the table as a terminal of that width shows it; long cells are folded, never cut."""
+    fitting = _fitting(table, width, color=color)
+    if fitting is not None:
+        return fitting
     import io
 
     from rich.console import Console
@@ -84,6 +85,27 @@ def drawn(table: Table, width: int, *, color: bool) -> str:
     )
     console.print(rich_table)
     return "\n".join(line.rstrip() for line in buffer.getvalue().rstrip("\n").split("\n"))
+
+
+def _fitting(table: Table, width: int, *, color: bool) -> str | None:
+    """Return the table if nothing has to be folded, None otherwise: Rich, which folds, takes long to load."""
+    lines = plain(table).splitlines()
+    if max(map(len, lines), default=0) > width:
+        return None
+    painted = [paint(lines[0], Tone.STRONG, color=color)]
+    for row, line in zip(table.rows, lines[1:], strict=True):
+        painted.append(_painted(row, line, color=color))
+    return "\n".join(painted)
+
+
+def _painted(row: Sequence[Cell | str], line: str, *, color: bool) -> str:
+    """Paint the cells of a line that has their texts in order."""
+    found: list[str] = []
+    for cell in row:
+        text = _text(cell).rstrip()
+        before, _, line = line.partition(text) if text else ("", "", line)
+        found += [before, paint(text, cell.tone if isinstance(cell, Cell) else Tone.PLAIN, color=color)]
+    return "".join([*found, line])
 
 
 def _text(cell: Cell | str) -> str:

@@ -18,6 +18,7 @@ ALWAYS = {
     "raftctl.command_table",
     "raftctl.commands",
     "raftctl.config_file",
+    "raftctl.config_place",
     "raftctl.confirm",
     "raftctl.door",
     "raftctl.durations",
@@ -78,7 +79,13 @@ def endpoint():
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
-            body = json.dumps(fake.nodes[1]).encode()
+            self.reply(json.dumps(fake.nodes[1]).encode())
+
+        def do_POST(self):
+            self.rfile.read(int(self.headers["content-length"]))
+            self.reply(fake.done(1, "heartbeat", acked_by=[]).content)
+
+        def reply(self, body):
             self.send_response(200)
             self.send_header("content-length", str(len(body)))
             self.end_headers()
@@ -126,6 +133,12 @@ def test_the_version_loads_what_prints_it(loaded):
     assert set() == slow
 
 
+def test_without_a_configuration_file_the_version_loads_nothing_foreign_but_what_finds_the_file(loaded):
+    ours, foreign, _slow = loaded("version", RAFTCTL_CONFIG="no-such-file")
+    assert ours == ALWAYS - {"raftctl.config_file"} | {"raftctl.commands.setup"}
+    assert set() == foreign
+
+
 @pytest.mark.parametrize("line", ["status -o json", "status", "nodes -o name", "health", "health -o json"])
 def test_looking_at_the_cluster_loads_no_http_client_no_tables_and_no_option_parser(loaded, line):
     ours, foreign, slow = loaded(line)
@@ -149,6 +162,12 @@ def test_help_loads_neither_the_http_client_nor_pydantic(loaded):
 def test_the_tab_key_loads_the_table_and_nothing_to_ask_nodes_with(loaded):
     words = {"_RAFTCTL_COMPLETE": "complete_bash", "COMP_WORDS": "raftctl sta", "COMP_CWORD": "1"}
     ours, foreign, slow = loaded("", **words)
-    assert ours == ALWAYS - {"raftctl.commands"} | {"raftctl.completion_door"}
-    assert foreign <= FOREIGN
+    assert ours == {"raftctl", "raftctl.command_table", "raftctl.completion_door"}
+    assert set() == foreign
     assert set() == slow
+
+
+def test_a_change_loads_httpx_without_its_command_line_and_without_rich(loaded):
+    ours, foreign, _slow = loaded("heartbeat")
+    assert "raftctl.full_http" in ours
+    assert set() == {"rich", "pygments", "click", "typer", "pydantic"} & foreign
