@@ -187,7 +187,6 @@ def _snapshot(survey: Survey, action: Action) -> Meaning:
         effect=[f"{told} is written to the disk of node {node}{room}; nothing is shipped, no log entry is dropped yet"],
         cases=_loss(survey, node, f"if node {node}'s disk fills up and it fails"),
         without=[node],
-        undo="there is nothing to take back: the next snapshot replaces it",
     )
 
 
@@ -208,7 +207,7 @@ def _purge_log(survey: Survey, action: Action) -> Meaning:
         else [],
         without=behind,
         shipments=ships,
-        undo="none: a purged entry does not come back",
+        undo="not possible: a purged entry does not come back",
     )
 
 
