@@ -17,7 +17,14 @@ from raft_engine.errors import Damaged
 from raft_engine.storage.files import Files
 from raft_engine.storage.hints import WAY_A_HINT
 from raft_engine.storage.interface import LogRun
-from raft_engine.storage.segment_format import SEGMENT_HEADER_BYTES, Scan, SegmentHeader, decode_segment_header, scan_segment
+from raft_engine.storage.segment_format import (
+    SEGMENT_HEADER_BYTES,
+    Problem,
+    Scan,
+    SegmentHeader,
+    decode_segment_header,
+    scan_segment,
+)
 from raft_engine.types.ids import LogIndex
 from raft_engine.types.log_id import BEFORE_LOG, LogId
 from raft_engine.types.unreadable import UNREADABLE
@@ -29,11 +36,16 @@ LOST_HINT: Final = f"what this node acknowledged is lost; {WAY_A_HINT}"
 
 
 class Marks(msgspec.Struct, frozen=True):
-    """`newest`: first index of the newest segment, 0: none. `truncate_after`: a truncation that has begun."""
+    """`newest`: first index of the newest segment, 0: none. `truncate_after`: a truncation that has begun.
+
+    `durable`: entries up to this one were durable when the marks were written. That is whenever they are written anyway, and
+    when the log is closed: seals say so too, but the last one may share its sector with the last record.
+    """
 
     purged: LogId = BEFORE_LOG
     newest: LogIndex = LogIndex(0)
     truncate_after: LogIndex | None = None
+    durable: LogIndex = LogIndex(0)
 
 
 def segment_paths(directory: Path, files: Files) -> dict[LogIndex, Path]:
@@ -108,7 +120,10 @@ def load_segment(
     check_segment_header(header, path, last)
     scan = scan_segment(data, header, str(path), marks.truncate_after if is_newest else None)
     problem = scan.problem
-    if problem is not None and (problem.is_rot or not is_newest):
+    is_short = is_newest and scan.last.index < marks.durable
+    if is_short and problem is None:
+        problem = Problem("it was durable and is not there", scan.end, LogIndex(scan.last.index + 1), is_rot=True)
+    if problem is not None and (problem.is_rot or is_short or not is_newest):
         raise Damaged(
             f"entry {problem.index}: {problem.reason}",
             path=str(path),

@@ -17,7 +17,7 @@ from __future__ import annotations
 import logging
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import wraps
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -192,7 +192,7 @@ class SegmentLog:
         last = self._id_at(after)
         if kept is not self._segments[-1]:
             self._reactivate(kept)
-        self._mark(newest=kept.first_index, truncate_after=after)
+        self._mark(newest=kept.first_index, truncate_after=after, durable=after)
         with self._reader.cutting():
             removed = self._segments[kept_count:]
             del self._segments[kept_count:]
@@ -203,7 +203,7 @@ class SegmentLog:
         kept.outline.forget_after(after)
         self._remove(removed)
         self._zero_tail(kept, min(old_end + SEAL_BYTES, self._files.size(_open_file(kept))))
-        self._mark(truncate_after=None)
+        self._mark(truncate_after=None, durable=after)
 
     @_fail_stop
     def purge(self, upto: LogId) -> None:
@@ -213,7 +213,7 @@ class SegmentLog:
             self._reset(upto)
             return
         self._sync()
-        self._mark(purged=upto)
+        self._mark(purged=upto, durable=self._last.index)
         with self._reader.cutting():
             gone = sum(segment.last_index <= upto.index for segment in self._segments[:-1])
             removed = self._segments[:gone]
@@ -237,6 +237,7 @@ class SegmentLog:
     def close(self) -> None:
         self._verification.stop()
         self._spare.close()
+        self._mark_end()
         self._close_segments()
         self._marks_file.close()
         self._hard_state.close()
@@ -300,7 +301,7 @@ class SegmentLog:
         descriptor = self._spare.take(path, encoded)
         segment = Segment(path, header, self._files.size(descriptor))
         segment.descriptor, segment.durable, segment.crc = descriptor, segment.end, crc32(encoded)
-        self._mark(newest=header.first_index)
+        self._mark(newest=header.first_index, durable=self._last.index)
         if active is not None:
             self._seal(active, header)
         self._reader.add(segment)
@@ -324,7 +325,7 @@ class SegmentLog:
 
     def _reset(self, upto: LogId) -> None:
         self._sync()
-        self._mark(purged=upto, newest=LogIndex(0), truncate_after=None)
+        self._mark(purged=upto, newest=LogIndex(0), truncate_after=None, durable=upto.index)
         with self._reader.cutting():
             removed = self._segments[:]
             self._segments.clear()
@@ -332,13 +333,22 @@ class SegmentLog:
         self._remove(removed)
         self._outline = Outline(upto.index)
 
-    def _mark(self, **changes: object) -> None:
-        """Change the marks, durably."""
-        marks = msgspec.structs.replace(self._marks, **changes)
+    def _mark(self, *, durable: int, **changes: object) -> None:
+        """Change the marks, durably; entries up to `durable` are so already."""
+        marks = msgspec.structs.replace(self._marks, durable=LogIndex(durable), **changes)
         self._marks_file.write(msgspec.msgpack.encode(marks))
         self._marks_file.sync()
         self._marks = marks
         self._reader.purged = marks.purged
+
+    def _mark_end(self) -> None:
+        """Say in another file, too, how far the log is durable: a last sector that rots is then not taken for a torn write."""
+        active = self._segments[-1] if self._segments else None
+        if self.failure is not None or active is None or active.durable < active.end:
+            return
+        if self._last.index > self._marks.durable:
+            with suppress(OSError):
+                self._mark(durable=self._last.index)
 
     def _remove(self, segments: list[Segment]) -> None:
         """Remove files, newest first, so that no crash leaves a hole."""
@@ -486,7 +496,7 @@ class SegmentLog:
         segment.durable = segment.end
         self._say_durable(segment)
         if self._marks.truncate_after is not None:
-            self._mark(truncate_after=None)
+            self._mark(truncate_after=None, durable=segment.last_index)
 
 
 def _open_file(segment: Segment) -> int:

@@ -8,11 +8,11 @@ moment between two of them is a crash point, and at each:
     call failed              one call fails, with EIO or ENOSPC, not done, half done or done; then the process or the power ends
     recovery cut             the start after a crash is itself cut short by a crash at any of its moments
     recovery failed          one call of the start after a crash fails
-    byte altered             a byte of a file that was closed in order is another one
+    file altered             a byte, or a sector, of a file that was closed in order is another one
 
 What is found must be what the script's calls leave, from the last promise on: after a crash the state after some call since
 then, or one in the middle of the call that was cut; never less than what had been promised; and a store that has shown
-something shows the same after the next crash. An altered byte may change nothing, or be refused: it is never read as truth.
+something shows the same after the next crash. What was altered may change nothing, or be refused: it is never read as truth.
 
 Against a store of your own, for a `LogStorage` (see `log_scripts`; `snapshot_scripts` for a `SnapshotStorage`):
 
@@ -39,7 +39,7 @@ from typing import Final, Generic, TypeVar
 from raft_engine.errors import RaftError, StorageError
 from raft_engine.storage.files import Files
 from raft_engine.testing.failing_files import Extent, FailingFiles
-from raft_engine.testing.sim_disk import SimDisk, SimFiles, Step, Tree, power_losses
+from raft_engine.testing.sim_disk import SECTOR_BYTES, SimDisk, SimFiles, Step, Tree, Write, power_losses
 
 DATA: Final = Path("/data")
 """Where a subject keeps its files; `/data` is there and empty when it is opened for the first time."""
@@ -141,7 +141,7 @@ def explore(subject: Subject[S, V], script: Script[S, V], effort: Effort = THORO
     exploration.power_losses()
     exploration.kills()
     exploration.failed_calls()
-    exploration.altered_bytes()
+    exploration.altered_files()
     return exploration.report
 
 
@@ -223,17 +223,27 @@ class _Exploration(Generic[S, V]):
                 )
                 self._judge_failure(files.disk, completed, where)
 
-    def altered_bytes(self) -> None:
-        """Each byte of a store that was closed in order becomes another one."""
+    def altered_files(self) -> None:
+        """Each byte and each sector of a store that was closed in order becomes another one."""
         closed = self._recording.closed
         expected = self._recording.stages[-1][-1]
         for path, content in closed.image():
             if content is None or not self._subject.is_checked(path):
                 continue
             for offset in range(0, len(content), self._effort.bytes_every):
-                state = closed.copy()
-                state.flip(Path(path), offset, 0xFF if offset % 2 else 1 << offset // 2 % 8)
-                self._judge_altered(state, expected, f"byte {offset} of {path} altered")
+                altered = content[offset] ^ (0xFF if offset % 2 else 1 << offset // 2 % 8)
+                self._alter(path, offset, bytes([altered]), expected)
+            for offset in range(0, len(content), SECTOR_BYTES):
+                for filling in (b"\0", b"\xa5"):
+                    self._alter(path, offset, filling * len(content[offset : offset + SECTOR_BYTES]), expected)
+
+    def _alter(self, path: str, offset: int, data: bytes, expected: V) -> None:
+        state = self._recording.closed.copy()
+        node = state.find(Path(path))
+        assert node is not None
+        for tree in (state.visible, state.durable):
+            tree.apply(Write(node, offset, data))
+        self._judge_altered(state, expected, f"{len(data)} bytes from {offset} of {path} altered")
 
     # --- running the script ------------------------------------------------------------------------------------------------
 
@@ -377,7 +387,7 @@ class _Exploration(Generic[S, V]):
             self._count("recovery failed")
 
     def _judge_altered(self, state: SimDisk, expected: V, where: str) -> None:
-        self._count("byte altered")
+        self._count("file altered")
         try:
             store = self._subject.open(SimFiles(state, dice=_dice("again")))
         except StorageError:

@@ -671,7 +671,7 @@ STORAGE = (
         "truncates_at_a_bad_checksum_in_the_middle",
         "test tests/storage/test_segment_log.py::test_a_durable_entry_overwritten_with_zeros_is_rot",
         "storage.log_checks",
-        "    if problem is not None and (problem.is_rot or not is_newest):\n",
+        "    if problem is not None and (problem.is_rot or is_short or not is_newest):\n",
         "    if problem is not None and not is_newest:\n",
         "rot is taken for a write cut short, and acknowledged entries are dropped in silence",
     ),

@@ -57,9 +57,9 @@ def test_nothing_promised_is_lost_at_any_crash_point(group):
         "recovery cut",
         "recovery failed",
         "went on",
-        "byte altered",
+        "file altered",
     }
-    assert points.total() - points["byte altered"] >= POINTS_MIN / GROUPS
+    assert points.total() - points["file altered"] >= POINTS_MIN / GROUPS
 
 
 def test_there_are_as_many_scripts_as_the_goal_says():

@@ -230,8 +230,9 @@ def test_killed_at_any_call_of_its_birth_a_node_is_born_at_the_next_start(tmp_pa
     directory = started(tmp_path / "probe" / "n", probe)
     before = probe.calls
     directory.ensure_first_entry()
+    after = probe.calls
     directory.close()
-    for fatal in range(before + 1, probe.calls + 1):
+    for fatal in range(before + 1, after + 1):
         path = tmp_path / f"{fatal}" / "n"
         path.parent.mkdir()
         files = VolatileFiles(fatal)

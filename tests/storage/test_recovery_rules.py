@@ -86,6 +86,18 @@ def test_a_damaged_entry_names_record_file_offset_and_the_way_back_that_keeps_th
     assert f"{node / SEGMENT}, byte {error.offset}" in str(error)
 
 
+@pytest.mark.parametrize("filling", [b"\0", b"\xa5"])
+def test_a_last_sector_that_is_lost_whole_is_known_to_have_been_durable(filling: bytes, node: Path):
+    """The last seal is in it as well; the marks say what the log held when the node stopped."""
+    path = max((node / "log").glob("*.seg"))
+    sector = len(path.read_bytes().rstrip(b"\0")) // 512 * 512
+    alter(path, sector, filling * 512)
+    error = refusal(node)
+    assert error.path == str(path)
+    assert error.record is not None
+    assert error.record <= 50
+
+
 @pytest.mark.parametrize("name", ["hard_state", "identity.json"])
 def test_without_the_vote_the_way_back_is_a_new_life(name: str, node: Path):
     alter(node / name, 30, b"\xff" * 40)

@@ -50,11 +50,23 @@ def filled(directory: Path, last: int = 10, *, size: int = 40) -> list:
     return entries
 
 
+def killed(directory: Path, last: int) -> list:
+    """As `filled`, but the directory is as a process leaves it that was killed."""
+    running = directory.with_name("running")
+    entries = [entry(1, index, bytes([index % 256]) * 40) for index in range(1, last + 1)]
+    log = open_log(running)
+    for item in entries:
+        write(log, [item])
+    shutil.copytree(running, directory)
+    log.close()
+    return entries
+
+
 # --- a write cut short ------------------------------------------------------------------------------------------------
 
 
 def test_a_record_cut_short_at_any_byte_is_dropped_and_said_so(tmp_path, caplog):
-    entries = filled(tmp_path / "original", 5)
+    entries = killed(tmp_path / "original", 5)
     path = segments(tmp_path / "original")[0]
     content = path.read_bytes()
     start = content.index(entries[4].record)
@@ -77,7 +89,7 @@ def test_a_record_cut_short_at_any_byte_is_dropped_and_said_so(tmp_path, caplog)
 
 
 def test_a_file_cut_short_at_any_byte_of_its_last_record_is_repaired(tmp_path):
-    entries = filled(tmp_path / "original", 3)
+    entries = killed(tmp_path / "original", 3)
     content = segments(tmp_path / "original")[0].read_bytes()
     start = content.index(entries[2].record)
     for kept in range(len(entries[2].record)):
@@ -237,7 +249,7 @@ def test_a_log_that_ends_before_its_purge_mark_is_noticed(tmp_path):
     path = segments(tmp_path)[0]
     content = path.read_bytes()
     path.write_bytes(content[: content.index(entries[10].record)].ljust(len(content), b"\0"))
-    with pytest.raises(Damaged, match="before the purged entry"):
+    with pytest.raises(Damaged, match="entry 11: it was durable and is not there"):
         open_log(tmp_path)
 
 
