@@ -31,6 +31,7 @@ from raft_engine.storage.interface import LogStorage, SnapshotStorage, StateMach
 from raft_engine.transport.interface import Transport
 from raft_engine.types.counters import Counters
 from raft_engine.types.ids import LogIndex, NodeId, PeerId, Ticket
+from raft_engine.types.log_id import LogId
 from raft_engine.types.membership import NodeAddress
 from raft_engine.types.metrics import RaftMetrics, RuntimeFlags, ServerState
 from raft_engine.types.outcomes import (
@@ -259,6 +260,9 @@ class Raft:
     ) -> TriggerOutcome:
         """Change who belongs to the cluster, all of this as one change, by joint consensus. Leader only.
 
+        New nodes that shall vote at once come in two: as learners first, and when they have caught up the rest is done, provided
+        that nobody else has changed the members meanwhile. Without `blocking` that is refused: they have nothing of the log yet.
+
         Args:
             voters: the wanted set, each a member or in `add_learners`; None: the voters stay, but for the next two.
             add_voters, remove_voters: relative to those there are, so that two callers do not undo each other's change.
@@ -268,6 +272,15 @@ class Raft:
             blocking: return when added learners have caught up.
         Raises: ChangeMembershipError, Refused, Fatal.
         """
+        if blocking and any(peer.node_id in {*(voters or ()), *add_voters} for peer in add_learners or ()):
+            deadline = asyncio.get_running_loop().time() + wait_s
+            joined = await self.change_membership(add_learners=add_learners, wait_s=wait_s, expect=expect)
+            if not joined.observed:
+                return joined
+            seen = joined.effective["log_id"]
+            assert isinstance(seen, LogId), seen
+            add_learners, expect = None, Expectation(membership_log_id=seen)
+            wait_s = max(0.0, deadline - asyncio.get_running_loop().time())
         outcome = await self._ask(
             lambda ticket: MembershipChangeRequested(
                 ticket,

@@ -11,6 +11,7 @@ import pytest
 from raft_engine.errors import (
     ForwardToLeader,
     LastLogIdMismatch,
+    LearnerLagging,
     OutcomeUnknown,
     Overloaded,
     Panicked,
@@ -109,6 +110,28 @@ async def test_a_learner_follows_the_next_leader(make):
     written = await second.client_write(b"w")
     await cluster.rafts[4].wait().applied_index_at_least(written.log_id.index)
     assert cluster.rafts[4].metrics().state is ServerState.LEARNER
+
+
+async def test_new_nodes_become_voters_in_one_call_and_wait_until_they_have_caught_up(make):
+    cluster = await make()
+    leader = await cluster.leader()
+    await leader.client_write_many([b"w"] * 50)
+    for node_id in (4, 5):
+        await join(cluster, node_id)
+    new = {peer(node_id): addresses([node_id])[NodeId(node_id)] for node_id in (4, 5)}
+    outcome = await leader.change_membership(add_learners=new, add_voters=[4, 5], wait_s=20)
+    assert (True, True, [1, 2, 3, 4, 5]) == (outcome.changed, outcome.observed, leader.voter_ids)
+    await everywhere(cluster, 50)
+
+
+async def test_a_new_node_that_does_not_answer_becomes_no_voter(make):
+    cluster = await make()
+    leader = await cluster.leader()
+    new = {peer(4): addresses([4])[NodeId(4)]}
+    outcome = await leader.change_membership(add_learners=new, add_voters=[4], wait_s=0.1)
+    assert (True, False, [1, 2, 3], [4]) == (outcome.changed, outcome.observed, leader.voter_ids, leader.learner_ids)
+    with pytest.raises(LearnerLagging):
+        await leader.change_membership(add_voters=[4])
 
 
 async def test_a_restarted_learner_stays_one(make):
