@@ -53,12 +53,14 @@ LedInitWith(com) ==
   /\ flushed = [s \in Server |-> Len(Start[s].log)]
   /\ InitNothing
 LedInit == LedInitWith(0) /\ InitUncommitted
-\* A quorum has First's first entry, and it is committed.
+\* What First has is committed: those who have all of it have acknowledged it.
 SettledInit ==
-  /\ LedInitWith(2)
-  /\ committed = [s \in Server |-> IF s = First THEN 2 ELSE 0]
-  /\ acked = [t \in 1..MaxTerm |-> [s \in Server |-> IF t = 1 /\ s # First /\ Len(Start[s].log) = 2 THEN 2 ELSE 0]]
-  /\ chosen = [k \in 1..2 |-> [e |-> Start[First].log[k], by |-> 1]]
+  LET all == Start[First].log
+      t == Start[First].vote.t
+  IN  /\ LedInitWith(Len(all))
+      /\ committed = [s \in Server |-> IF s = First THEN Len(all) ELSE 0]
+      /\ acked = [u \in 1..MaxTerm |-> [s \in Server |-> IF u = t /\ s # First /\ Start[s].log = all THEN Len(all) ELSE 0]]
+      /\ chosen = [k \in 1..Len(all) |-> [e |-> all[k], by |-> t]]
 
 \* A node acts when no more than MaxPending of its writes are under way.
 Room(i) == Len(pend[i]) <= MaxPending
