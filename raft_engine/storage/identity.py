@@ -8,6 +8,7 @@ Source: rejoin_safety (incarnation, boot counter, first start of a cluster).
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import zlib
@@ -28,6 +29,8 @@ FILE_NAME: Final = "identity.json"
 LOCK_NAME: Final = "lock"
 FORMAT: Final = 1
 _INCARNATION_BITS: Final = 128
+_NOT_MADE_BY_US: Final = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EINVAL, errno.ENOTSUP}
+"""A parent that we may not list, or on a file system that cannot be written, was not made by us, nor were those above it."""
 
 
 class KnownBoot(msgspec.Struct, frozen=True):
@@ -165,8 +168,10 @@ def _make_name_durable(directory: Path, files: Files) -> None:
     for parent in directory.absolute().parents:
         try:
             files.fsync_dir(parent)
-        except PermissionError:
-            return  # not ours to list, hence not made by us, nor what is above
+        except OSError as error:
+            if error.errno in _NOT_MADE_BY_US:
+                return
+            raise
 
 
 class DirectoryLock:

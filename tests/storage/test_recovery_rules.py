@@ -20,6 +20,7 @@ from raft_engine.storage.data_dir import DataDir
 from raft_engine.storage.files import Files
 from raft_engine.storage.hints import WAY_A_HINT, WAY_B_HINT
 from raft_engine.storage.two_slots import SLOT_BYTES
+from raft_engine.testing.sim_disk import SimDisk, SimFiles
 from raft_engine.testing.storage_suite import blanks, entry, log_id, read, write
 from raft_engine.types.ids import NodeId
 from tests.storage.disks import FailingFiles
@@ -233,6 +234,24 @@ def test_a_failed_sync_ends_all_writing_for_good(node: Path):
 
 
 # --- directories that are not this node's --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EINVAL, errno.EROFS, errno.EIO])
+def test_a_first_start_below_a_directory_that_cannot_be_synced(number: int):
+    """Somebody else's directory, or a read-only root, is no reason not to start; a disk that fails is."""
+    disk = SimDisk()
+    SimFiles(disk).make_parents(Path("/mnt/nodes/n1"))
+    disk.settle()
+
+    def before(call: str, path: Path) -> None:
+        if call == "fsync_dir" and path == Path("/"):
+            raise OSError(number, os.strerror(number), str(path))
+
+    if number == errno.EIO:
+        with pytest.raises(StorageFailed, match="EIO"):
+            open_dir(Path("/mnt/nodes/n1"), SimFiles(disk, before))
+    else:
+        open_dir(Path("/mnt/nodes/n1"), SimFiles(disk, before)).close()
 
 
 def test_swapped_directories_are_told_apart_by_name_before_anything_is_changed(node: Path, tmp_path: Path):
