@@ -12,8 +12,14 @@ Source: rejoin_safety (way B, the boot counter).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Final
 
 from raft_engine.types.ids import Boot, PeerId
+
+LIVES_KEPT: Final = 8
+"""Lives of one node whose runs are remembered: those heard of last."""
+KNOWN_MAX: Final = 1024
+"""Lives of all nodes that are remembered; a new one beyond that is not."""
 
 Lineage = tuple[Boot, ...]
 """Newest first; empty: not told (a transport without a disk behind it)."""
@@ -63,6 +69,16 @@ class Boots:
                     f"its start {known.number} is not the one that is known: it runs on an older copy of its data directory"
                 )
         if known != newest:
-            self._known[peer] = newest
-            self._changed()
+            self._remember(peer, newest)
         return ""
+
+    def _remember(self, peer: PeerId, newest: Boot) -> None:
+        """Know this run from now on. Whoever makes up lives or ids does not fill memory and disk."""
+        if peer not in self._known and len(self._known) >= KNOWN_MAX:
+            return
+        self._known.pop(peer, None)
+        self._known[peer] = newest
+        lives = [other for other in self._known if other.node_id == peer.node_id]
+        for forgotten in lives[: len(lives) - LIVES_KEPT]:
+            del self._known[forgotten]
+        self._changed()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from raft_engine.transport.boots import Boots
+from raft_engine.transport.boots import LIVES_KEPT, Boots
 from raft_engine.types.ids import Boot
 from tests.transport.peers import peer
 
@@ -63,6 +63,31 @@ def test_what_is_known_is_kept_when_it_is_news():
 def test_what_was_known_before_a_restart_counts():
     boots = Boots(known={BOB: Boot(2, "b")})
     assert boots.why_stale(BOB, runs("a", "x"))
+
+
+def test_of_one_node_the_lives_heard_of_last_are_remembered():
+    boots = Boots()
+    for life in range(LIVES_KEPT + 3):
+        boots.why_stale(peer(2, life=life), runs("a"))
+    boots.why_stale(CAROL, runs("c"))
+    assert {*(peer(2, life=life) for life in range(3, LIVES_KEPT + 3)), CAROL} == set(boots.known)
+
+
+def test_a_life_that_is_heard_of_again_is_not_the_oldest_any_more():
+    boots = Boots()
+    for life in range(LIVES_KEPT):
+        boots.why_stale(peer(2, life=life), runs("a"))
+    boots.why_stale(peer(2, life=0), runs("a", "b"))
+    boots.why_stale(peer(2, life=99), runs("a"))
+    assert (True, False) == (peer(2, life=0) in boots.known, peer(2, life=1) in boots.known)
+
+
+def test_made_up_nodes_do_not_fill_the_memory(monkeypatch):
+    monkeypatch.setattr("raft_engine.transport.boots.KNOWN_MAX", 3)
+    boots = Boots()
+    for node_id in range(2, 9):
+        assert "" == boots.why_stale(peer(node_id), runs("a"))
+    assert [2, 3, 4] == [known.node_id for known in boots.known]
 
 
 def test_each_peer_and_each_life_has_its_own_runs():
