@@ -79,6 +79,6 @@ class Boots:
         self._known.pop(peer, None)
         self._known[peer] = newest
         lives = [other for other in self._known if other.node_id == peer.node_id]
-        for forgotten in lives[: len(lives) - LIVES_KEPT]:
+        for forgotten in lives[: max(0, len(lives) - LIVES_KEPT)]:
             del self._known[forgotten]
         self._changed()
