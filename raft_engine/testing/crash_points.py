@@ -264,7 +264,6 @@ class _Exploration(Generic[S, V]):
         for call in self._script.calls:
             store = call.do(store)
             self._note(recording, store, call.stages(recording.stages[-1][-1]), call.name, is_promise=call.is_promise)
-        recording.closed = disk.copy()
         self._subject.close(store)
         disk.kill()
         disk.settle()
