@@ -12,6 +12,11 @@ from typer.core import TyperCommand, TyperGroup
 from raftctl.options import GLOBAL_PANEL
 
 PANELS: Final = ("Observe", "Trigger", "Change", "Runbooks", "Data", "Set-up")
+_ORDER: Final = (
+    *("status", "nodes", "health", "watch", "top", "doctor", "explain", "verify"),
+    *("elect", "heartbeat", "snapshot", "purge-log", "transfer-leader", "allow-next-revert", "trigger"),
+)
+"""Typer puts groups behind commands; these are read together."""
 
 
 class Command(TyperCommand):
@@ -41,8 +46,9 @@ class Group(TyperGroup):
                     formatter.write_dl(rows)
         _write_parameters(self, ctx, formatter)
 
-    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 (the order in which they were added is meant)
-        return list(self.commands)
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 (one order for all)
+        """Return the contract's order; the others as they were added."""
+        return sorted(self.commands, key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER))
 
 
 def _write_parameters(command: Any, ctx: Any, formatter: Any) -> None:

@@ -91,20 +91,22 @@ def page() -> str:
 
 
 def _lines() -> Iterator[str]:
-    root = typer.main.get_command(app)
+    root: Any = typer.main.get_command(app)
     context = root.make_context("raftctl", ["version"])
     yield from [
         "# raftctl: every command",
         "",
-        "Written by `python -m raftctl.manual`; do not edit. What the commands do, and when, is in [operating.md](operating.md).",
+        "Written by `python -m raftctl.manual`; do not edit. What the commands do, and when, is in [operating.md](operating.md) and",
+        "[observing.md](observing.md).",
         "",
     ]
     yield from _common(root, context)
     yield from _exit_codes()
-    commands: dict[str, Any] = root.commands  # type: ignore[attr-defined]
+    commands: dict[str, Any] = root.commands
     for panel in PANELS:
         yield from [f"## {panel}", ""]
-        for name, command in commands.items():
+        for name in root.list_commands(context):
+            command = commands[name]
             if command.rich_help_panel != panel:
                 continue
             if name == "trigger":

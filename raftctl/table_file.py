@@ -56,8 +56,13 @@ def source() -> str:
 
 def _walk(path: str, command: Any) -> Iterator[tuple[str, Any]]:
     yield path, command
-    for name, sub in getattr(command, "commands", {}).items():
-        yield from _walk(f"{path} {name}".strip(), sub)
+    for name in _names(command):
+        yield from _walk(f"{path} {name}".strip(), command.commands[name])
+
+
+def _names(command: Any) -> tuple[str, ...]:
+    """Subcommands in the order in which help shows them."""
+    return tuple(command.list_commands(None)) if hasattr(command, "commands") else ()
 
 
 def _command(command: Any, common: list[Any]) -> tuple[Any, ...]:
@@ -65,7 +70,7 @@ def _command(command: Any, common: list[Any]) -> tuple[Any, ...]:
     reference = f"{function.__module__}:{function.__name__}" if function is not None else ""
     annotations = {} if function is None else signature_of(function).parameters
     own = [row for row in _parameters(command, annotations) if row not in common and row[1] != "help"]
-    return command.get_short_help_str(), reference, tuple(getattr(command, "commands", {})), tuple(own)
+    return command.get_short_help_str(), reference, _names(command), tuple(own)
 
 
 def _parameters(command: Any, annotations: Any) -> Iterator[tuple[Any, ...]]:

@@ -80,7 +80,7 @@ def test_whatever_the_short_way_answers_typer_answers_alike(cluster, raftctl, mo
     dice = random.Random(20261125)
     names = [name for parameter in COMMON for name in parameter[0]]
     answered = 0
-    for _ in range(800):
+    for _ in range(1000):
         path = dice.choice(list(COMMANDS))
         own = [name for parameter in COMMANDS[path][3] for name in parameter[0]]
         words = path.split()
