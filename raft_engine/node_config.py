@@ -62,7 +62,7 @@ def load_node_config(path: Path) -> NodeConfig:
         raise ConfigError(f"{path} does not exist") from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from error
-    except tomli.TOMLDecodeError as error:
+    except (tomli.TOMLDecodeError, RecursionError) as error:  # the latter: nested without end
         raise ConfigError(f"{path} is not TOML: {error}") from error
     try:
         return parse_node_config(document, path.resolve().parent)

@@ -80,7 +80,7 @@ def _parse(text: str, path: Path) -> ConfigFile:
 
     try:
         document = tomli.loads(text)
-    except tomli.TOMLDecodeError as error:
+    except (tomli.TOMLDecodeError, RecursionError) as error:  # the latter: nested without end
         raise CtlError("config", f"{path} is not TOML: {error}") from error
     try:
         config = msgspec.convert(document, ConfigFile, strict=False)

@@ -121,6 +121,13 @@ def test_a_wrong_section_is_named(tmp_path, section, word):
     assert word in complaint(tmp_path, GOOD + section + "\n")
 
 
+def test_endless_nesting_is_no_traceback(tmp_path):
+    path = tmp_path / "node.toml"
+    path.write_text("cluster = " + "[" * 2000, "utf-8")
+    with pytest.raises(ConfigError, match="is not TOML"):
+        load_node_config(path)
+
+
 def test_a_missing_file_is_said(tmp_path):
     with pytest.raises(ConfigError, match="does not exist"):
         load_node_config(tmp_path / "absent.toml")
