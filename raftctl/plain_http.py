@@ -166,8 +166,8 @@ def _authority(host: str, port: int) -> str:
 
 def _connected(host: str, port: int, timeout_s: float) -> socket.socket:
     try:
-        host.encode("ascii")
-        return socket.create_connection((host, port), timeout_s)
+        # As bytes: for a name in letters Python would load its tables of all the world's.
+        return socket.create_connection((host.encode("ascii"), port), timeout_s)  # type: ignore[arg-type]
     except TimeoutError as error:
         raise NotSentError("no connection in time") from error
     except ConnectionRefusedError as error:

@@ -54,6 +54,7 @@ SLOW = {
     "pdb",
     "shutil",
     "ssl",
+    "stringprep",
     "subprocess",
     "tempfile",
     "urllib",
