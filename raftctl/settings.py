@@ -125,11 +125,20 @@ class Settings:
 
     @functools.cached_property
     def output(self) -> OutputFormat:
-        chosen = self.flags.output or _env("OUTPUT") or (self.context_or_none.output if self.context_or_none else None)
+        chosen = self.flags.output or _env("OUTPUT") or self._context_output()
         try:
             return OutputFormat(chosen or OutputFormat.TABLE)
         except ValueError:
             raise usage(f"output {chosen!r} is none of {', '.join(OutputFormat)}") from None
+
+    def _context_output(self) -> str | None:
+        """Return the context's format. A file that has no such word is not parsed for it: that takes longer than most commands."""
+        try:
+            if "output" not in config_path().read_text("utf-8"):
+                return None
+        except (OSError, UnicodeDecodeError):
+            return None
+        return self.context_or_none.output if self.context_or_none else None
 
     @functools.cached_property
     def context_or_none(self) -> ContextEntry | None:

@@ -82,3 +82,9 @@ def test_a_timer_is_switched(cluster, raftctl):
 def test_a_timer_that_there_is_not_is_2(cluster, raftctl, word):
     raftctl(f"runtime-config set {word} --yes", code=2)
     assert [] == cluster.mutations
+
+
+def test_the_output_of_a_context_is_the_default_where_none_is_asked_for(raftctl):
+    raftctl.config.write_text(raftctl.config.read_text("utf-8") + 'output = "json"\n', "utf-8")
+    assert raftctl("version").document["kind"] == "version"
+    assert raftctl("version -o table").out.startswith("raftctl ")
