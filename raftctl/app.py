@@ -15,6 +15,7 @@ from raftctl.commands import (
     kv,
     member,
     observe,
+    operations,
     rejoin,
     runs,
     setup,
@@ -126,6 +127,9 @@ _add_group(
     into=_explain,
 )
 _add(_explain, "rejoin-node", explain.rejoin_node)
+_add(_explain, "replace-node", explain.replace_node)
+_add(_explain, "rolling-restart", explain.rolling_restart)
+_add(_explain, "drain", explain.drain)
 
 for _name, _function in _TRIGGERS.items():
     if _name != "snapshot":  # which has a command of its own under it
@@ -148,6 +152,9 @@ _add_group(
 )
 
 _add(app, "rejoin-node", rejoin.rejoin_node, "Runbooks")
+_add(app, "replace-node", operations.replace_node, "Runbooks")
+_add(app, "rolling-restart", operations.rolling_restart, "Runbooks")
+_add(app, "drain", operations.drain, "Runbooks")
 _add_group(
     "runs",
     "What runbooks did, going on with one, taking one back.",

@@ -171,15 +171,15 @@ def rejoin_rules(survey: Survey, target: int, lock_holder: str | None) -> list[F
     """
     return [
         _identity(survey, target),
-        _one_leader(survey, target),
+        one_leader(survey, target),
         _not_leader(survey, target),
         config_settled(survey, target),
-        _others_healthy(survey, target),
-        _no_other_recovering(survey, target),
+        others_healthy(survey, target),
+        no_other_recovering(survey, target),
         _holders_without_target(survey, target),
         _snapshot_or_log(survey),
         _space(survey, target),
-        _no_lock(survey, target, lock_holder),
+        no_lock(survey, target, lock_holder),
     ]
 
 
@@ -214,7 +214,7 @@ def _others(survey: Survey, target: int) -> list[int]:
     return [node_id for node_id in survey.membership.voters if node_id != target]
 
 
-def _one_leader(survey: Survey, target: int) -> Finding:
+def one_leader(survey: Survey, target: int) -> Finding:
     """A target that is stopped, failed or blank knows nothing new; it is not asked."""
     voters, lives = survey.membership.voters, survey.membership.incarnations
     asked = [
@@ -256,7 +256,7 @@ def config_settled(survey: Survey, target: int | None) -> Finding:
     return finding("config-settled", settled, measured, "one voter set, committed, known alike by all")
 
 
-def _others_healthy(survey: Survey, target: int) -> Finding:
+def others_healthy(survey: Survey, target: int) -> Finding:
     timeout_ms = survey.view.election_timeout_max_ms if survey.view is not None else None
     contact_ms = timeout_ms or CONTACT_MS_MAX
     told: list[str] = []
@@ -291,7 +291,7 @@ def _health(survey: Survey, node_id: int, contact_ms: float) -> tuple[str, bool]
     return f"is {replication.lag} behind, heard {human_ms(contact)} ago ({replication.state})", well
 
 
-def _no_other_recovering(survey: Survey, target: int) -> Finding:
+def no_other_recovering(survey: Survey, target: int) -> Finding:
     found: list[str] = []
     for status in survey.statuses:
         if status.node_id == target:
@@ -350,7 +350,7 @@ def _space(survey: Survey, target: int) -> Finding:
     )
 
 
-def _no_lock(survey: Survey, target: int, lock_holder: str | None) -> Finding:
+def no_lock(survey: Survey, target: int, lock_holder: str | None) -> Finding:
     found: list[str] = []
     hint = ""
     if lock_holder is not None:
@@ -379,14 +379,14 @@ def blank_rules(survey: Survey, target: int, lock_holder: str | None, *, starts:
     """
     return [
         _blank_target(survey, target, starts=starts),
-        _one_leader(survey, target),
+        one_leader(survey, target),
         config_settled(survey, target),
-        _others_healthy(survey, target),
-        _no_other_recovering(survey, target),
-        _quorum_without_target(survey, target),
+        others_healthy(survey, target),
+        no_other_recovering(survey, target),
+        quorum_without_target(survey, target),
         _snapshot_or_log(survey),
         _blank_space(survey, target, starts=starts),
-        _no_lock(survey, target, lock_holder),
+        no_lock(survey, target, lock_holder),
     ]
 
 
@@ -407,7 +407,7 @@ def _blank_target(survey: Survey, target: int, *, starts: bool) -> Finding:
     return finding("blank-target", is_voter and same_cluster and is_blank, measured, threshold, hint=hint)
 
 
-def _quorum_without_target(survey: Survey, target: int) -> Finding:
+def quorum_without_target(survey: Survey, target: int) -> Finding:
     """The old life never answers again, so the change is decided by a quorum of the others."""
     count = len(survey.membership.voters)
     quorum = count // 2 + 1

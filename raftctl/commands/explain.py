@@ -9,7 +9,7 @@ import functools
 from collections.abc import Callable
 
 from raftctl.commands import member as members
-from raftctl.commands import rejoin, trigger
+from raftctl.commands import operations, rejoin, trigger
 from raftctl.session import Session
 
 
@@ -34,3 +34,6 @@ promote = _explaining(members.promote)
 demote = _explaining(members.demote)
 remove = _explaining(members.remove)
 rejoin_node = _explaining(rejoin.rejoin_node)
+replace_node = _explaining(operations.replace_node)
+rolling_restart = _explaining(operations.rolling_restart)
+drain = _explaining(operations.drain)

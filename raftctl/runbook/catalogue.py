@@ -20,8 +20,29 @@ def _rejoin(params: Mapping[str, Any]) -> Runbook:
     return RejoinBlank(typed) if typed.blank else Rejoin(typed)
 
 
+def _drain(params: Mapping[str, Any]) -> Runbook:
+    from raftctl.runbook.drain import Drain, DrainParams
+
+    return Drain(msgspec.convert(params, DrainParams))
+
+
+def _rolling_restart(params: Mapping[str, Any]) -> Runbook:
+    from raftctl.runbook.rolling_restart import RestartParams, RollingRestart
+
+    return RollingRestart(msgspec.convert(params, RestartParams, strict=False))
+
+
+def _replace_node(params: Mapping[str, Any]) -> Runbook:
+    from raftctl.runbook.replace_node import ReplaceNode, ReplaceParams
+
+    return ReplaceNode(msgspec.convert(params, ReplaceParams))
+
+
 CATALOGUE: Final[Mapping[str, Callable[[Mapping[str, Any]], Runbook]]] = {
     "rejoin-node": _rejoin,
+    "replace-node": _replace_node,
+    "rolling-restart": _rolling_restart,
+    "drain": _drain,
 }
 
 

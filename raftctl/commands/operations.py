@@ -1,0 +1,68 @@
+"""drain, rolling-restart, replace-node: runbooks around one node's absence."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Final
+
+from raftctl.session import Session
+
+if TYPE_CHECKING:
+    import typer
+
+    from raftctl.options import NodeArgument
+
+_CATCH_UP_S: Final = 900.0
+_BACK_S: Final = 120.0
+"""For one node to be started, to replay what it has to, and to follow."""
+
+
+def drain(
+    session: Session,
+    node: NodeArgument,
+    undo: Annotated[bool, typer.Option("--undo", help="Have it campaign again.")] = False,
+) -> None:
+    """Prepare a node for maintenance: leadership moves away, and it does not campaign."""
+    from raftctl.runbook.conduct import start
+    from raftctl.runbook.drain import Drain, DrainParams
+
+    start(session, Drain(DrainParams(node=node, undo=undo)))
+
+
+def rolling_restart(
+    session: Session,
+    only: Annotated[list[int] | None, typer.Option("--only", metavar="NODE", help="This node; repeat for more.")] = None,
+    driver: Annotated[
+        str | None,
+        typer.Option(
+            "--driver",
+            metavar="http|local|command|manual",
+            help="How a node is stopped and started; default: the context's, else http.",
+        ),
+    ] = None,
+) -> None:
+    """Restart every node, followers first, one at a time, waiting for each to follow again."""
+    from raftctl.runbook.choose_driver import driver_name
+    from raftctl.runbook.conduct import start
+    from raftctl.runbook.rolling_restart import RestartParams, RollingRestart, restart_order
+
+    nodes = list(only or [])
+    drivers = {node: driver_name(session, node, driver) for node in restart_order(session.survey(), nodes)}
+    timeout_s = session.settings.timeout_s(_BACK_S)
+    start(session, RollingRestart(RestartParams(only=nodes, drivers=drivers, timeout_s=timeout_s)))
+
+
+def replace_node(
+    session: Session,
+    old: NodeArgument,
+    new: Annotated[
+        str, typer.Option("--with", metavar="ID=RAFT,URL", help="The new node's id, raft address and management URL.")
+    ],
+) -> None:
+    """Put a new node in the place of a voter, dead or alive, in one joint change."""
+    from raftctl.commands.change import parse_member
+    from raftctl.runbook.conduct import start
+    from raftctl.runbook.replace_node import ReplaceNode, ReplaceParams
+
+    node, address = parse_member(new)
+    timeout_s = session.settings.timeout_s(_CATCH_UP_S)
+    start(session, ReplaceNode(ReplaceParams(old=old, new=node, address=address, timeout_s=timeout_s)))
