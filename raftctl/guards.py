@@ -293,9 +293,10 @@ def _health(survey: Survey, node_id: int, contact_ms: float) -> tuple[str, bool]
 
 def no_other_recovering(survey: Survey, target: int) -> Finding:
     found: list[str] = []
+    members = {*survey.membership.voters, *survey.membership.learners}
     for status in survey.statuses:
-        if status.node_id == target:
-            continue
+        if status.node_id == target or status.node_id not in members:
+            continue  # a blank node that belongs to nobody yet takes nothing away
         if status.recovering is not None:
             found.append(f"node {status.node_id} is recovering")
         if status.birth != "started":
@@ -306,7 +307,7 @@ def no_other_recovering(survey: Survey, target: int) -> Finding:
             found.append(f"node {node_id} may revert")
         if node_id != target and replication.state == "reverted":
             found.append(f"node {node_id} has reverted")
-    threshold = "no other node blank, recovering, reverted or armed"
+    threshold = "no other member blank, recovering, reverted or armed"
     return finding("no-other-recovering", not found, ", ".join(found) or "none", threshold)
 
 

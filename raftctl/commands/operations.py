@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Final
 
+from raftctl.errors import usage
 from raftctl.session import Session
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def drain(
 
 def rolling_restart(
     session: Session,
-    only: Annotated[list[int] | None, typer.Option("--only", metavar="NODE", help="This node; repeat for more.")] = None,
+    only: Annotated[list[str] | None, typer.Option("--only", metavar="NODE", help="Only this node; repeatable.")] = None,
     driver: Annotated[
         str | None,
         typer.Option(
@@ -45,10 +46,16 @@ def rolling_restart(
     from raftctl.runbook.conduct import start
     from raftctl.runbook.rolling_restart import RestartParams, RollingRestart, restart_order
 
-    nodes = list(only or [])
+    nodes = [_node_id(text) for text in only or []]
     drivers = {node: driver_name(session, node, driver) for node in restart_order(session.survey(), nodes)}
     timeout_s = session.settings.timeout_s(_BACK_S)
     start(session, RollingRestart(RestartParams(only=nodes, drivers=drivers, timeout_s=timeout_s)))
+
+
+def _node_id(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise usage(f"--only {text}: not a node's id", "name one node, and repeat --only for more")
+    return int(text)
 
 
 def replace_node(
