@@ -86,9 +86,12 @@ def examine(facts: Facts) -> Report:
 
 
 def exit_code(facts: Facts, report: Report) -> ExitCode:
-    """4 nobody answers, 11 no writes, 10 something is wrong, 0 nothing is (or nothing that matters)."""
+    """12 not allowed to ask, 4 nobody answers, 11 no writes, 10 something is wrong, 0 nothing is (or nothing that matters)."""
     if not facts.now.statuses:
-        return ExitCode.UNREACHABLE
+        refused = any(
+            node.error is not None and node.error.code in {"unauthorized", "forbidden"} for node in facts.now.nodes
+        )
+        return ExitCode.AUTH if refused else ExitCode.UNREACHABLE
     if not facts.now.quorum.reached or facts.now.leader is None:
         return ExitCode.NO_QUORUM
     return ExitCode.DEGRADED if report.worst in {Severity.WARN, Severity.BAD} else ExitCode.DONE

@@ -11,7 +11,7 @@ from raftctl.commands import doctor as command
 from raftctl.doctor import Clock, Facts, examine
 from raftctl.model import Address, Membership, NodeStatus
 from raftctl.survey import NodeReport, Survey
-from tests.raftctl.fake_cluster import log_id
+from tests.raftctl.fake_cluster import log_id, problem
 
 REFUSED = httpx.ConnectError("[Errno 111] Connection refused")
 
@@ -141,6 +141,12 @@ def test_without_a_quorum_it_exits_with_11(cluster, raftctl):
 def test_when_nobody_answers_it_exits_with_4(cluster, raftctl):
     cluster.down |= dict.fromkeys((1, 2, 3), REFUSED)
     assert "answers" in found(raftctl, code=4)
+
+
+def test_who_may_not_ask_is_told_to_give_a_token_and_it_exits_with_12(cluster, raftctl):
+    for node in (1, 2, 3):
+        cluster.answers("/v1/status", *[problem(401, "unauthorized")] * 2, method="GET", node=node)
+    assert "--token-file" in found(raftctl, code=12)["answers"]["fix"]
 
 
 def test_the_worst_comes_first(cluster, raftctl):

@@ -10,7 +10,8 @@ import pytest
 from raftctl.gauging import Gauges, sparkline
 from raftctl.http import Http
 from raftctl.http_client import HttpClusterClient
-from raftctl.output.dashboard import lines
+from raftctl.output.dashboard import Screen, lines
+from raftctl.output.tables import Tone
 from tests.raftctl.fake_cluster import log_id, url
 
 REFUSED = httpx.ConnectError("[Errno 111] Connection refused")
@@ -83,6 +84,20 @@ def test_a_sparkline_has_the_highest_bar_for_the_largest_value_that_counts():
     assert "▁▁" == sparkline([0, 1], 2, full=100, unicode=True)
     assert "_#" == sparkline([1, 0, 100], 2, full=1, unicode=False)
     assert "" == sparkline([1], 0, full=1, unicode=True)
+
+
+def test_the_terminal_is_given_back_whatever_happens(capsys):
+    def interrupted():
+        with Screen(color=True) as screen:
+            screen.draw([("all is well", Tone.GOOD), ("", Tone.PLAIN)])
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    out = capsys.readouterr().out
+    assert out.startswith("\x1b[?1049h\x1b[?25l")
+    assert "\x1b[32mall is well\x1b[0m\x1b[K\r\n" in out
+    assert out.endswith("\x1b[?25h\x1b[?1049l")
 
 
 def test_a_pipe_gets_a_line_a_look(cluster, raftctl):
