@@ -208,8 +208,10 @@ def _establish(state: RaftState, candidate: CandidateState, now: Millis, out: Ou
         first_index=state.log.last.index + 1,
         elected_at=now,
         next_heartbeat=now + state.config.heartbeat_interval_ms,
+        waiting_reads=[(number, None) for number, read in state.read_waiters.items() if not read.index],
     )
     state.leader = leader
+    state.read_question = 0
     out.report("leader_elected", f"node {state.me.node_id} leads term {candidate.term}", state.me.node_id)
     sync_targets(state, leader)
     start_round(state, leader, now, out)

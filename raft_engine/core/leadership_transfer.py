@@ -5,7 +5,7 @@ Rules:
    timeout.
 2. While the target catches up and campaigns, writes are held, not refused; leases are not relied upon.
 3. The target campaigns only with everything the leader has.
-4. Writes held when the target is elected wait until it is known to lead, so that their callers are sent to it.
+4. Writes held when the target is elected, and reads, wait until it is known to lead, so that their callers are sent to it.
 5. When nobody has taken over within one election timeout, the leader serves again and says so; but never again by lease,
    since the target, once asked, may still be elected without regard to leases.
 Source: dissertation 3.10; openraft `engine/handler/leader_handler/`, issues 1747, 1805, 2088 for what must not happen.
@@ -21,7 +21,7 @@ from raft_engine.core.outbox import Outbox
 from raft_engine.core.progress import Mode, Progress
 from raft_engine.core.replication import on_writes_requested
 from raft_engine.core.state import RaftState, TransferWaiter
-from raft_engine.core.voting import forward_held_writes
+from raft_engine.core.voting import fail_reads, forward_held_writes
 from raft_engine.types.ids import Millis, NodeId, PeerId
 from raft_engine.types.messages import TransferRequest, TransferResponse
 from raft_engine.types.outcomes import Refusal, RefusalCode, TriggerOutcome
@@ -112,6 +112,7 @@ def on_time(state: RaftState, now: Millis, out: Outbox) -> None:
             _give_up(state, RefusalCode.TRANSFER_TIMED_OUT, detail, now, out)
     if state.handed_over is not None and now >= state.handed_over.deadline:
         forward_held_writes(state, out)
+        fail_reads(state, out)
     expire_waiter(state, now, out)
 
 

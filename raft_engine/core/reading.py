@@ -37,7 +37,8 @@ def on_read_requested(state: RaftState, event: ReadRequested, now: Millis, out: 
         out.respond(event.ticket, Refusal(RefusalCode.RECOVERING, detail, state.known_leader, hint="ask another node"))
         return
     leader = state.leader
-    if leader is None and (event.lease or state.known_leader is None):
+    handed_over = state.handed_over is not None and not event.lease
+    if leader is None and (event.lease or state.known_leader is None) and not handed_over:
         out.respond(event.ticket, state.refuse_not_leader())
         return
     state.last_read_id += 1

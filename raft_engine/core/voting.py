@@ -89,8 +89,9 @@ def step_down(state: RaftState, why: str, now: Millis, out: Outbox) -> None:
     for number, requester in [*((read.number, read.requester) for read in leader.reads), *leader.waiting_reads]:
         if requester is not None:
             out.push(SendMessage(requester, ReadIndexResponse(number, LogIndex(0), NOBODY)))
-    fail_reads(state, out)
     _keep_held_writes(state, leader, out)
+    if state.handed_over is None:
+        fail_reads(state, out)  # else they, too, wait for the new leader's name
     out.report("stepped_down", why, state.me.node_id, warning=True)
 
 

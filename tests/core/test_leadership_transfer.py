@@ -9,13 +9,14 @@ from raft_engine.core.events import (
     ElectRequested,
     MembershipChangeRequested,
     PeerLost,
+    ReadRequested,
     ShutdownRequested,
     TransferLeaderRequested,
 )
 from raft_engine.types.hard_state import HardState, Recovery
 from raft_engine.types.ids import IoId, NodeId
 from raft_engine.types.messages import TransferRequest, TransferResponse, VoteRequest
-from raft_engine.types.outcomes import Expectation, Refusal, RefusalCode, TriggerOutcome
+from raft_engine.types.outcomes import Expectation, ReadOutcome, Refusal, RefusalCode, TriggerOutcome
 from tests.core.builder import (
     Node,
     append,
@@ -154,6 +155,48 @@ def test_writes_stay_held_while_the_target_is_being_elected():
     assert [] == outcomes(node.hear(2, ask(2, last(2), transfer=True)) + node.flush())
     assert (False, []) == (node.engine.is_leader, node.write(b"while nobody leads"))
     assert [(RefusalCode.NOT_LEADER, 2)] * 2 == refused(node.hear(2, append(leads(2), last(2))))
+
+
+def read(node: Node, *, lease: bool = False):
+    return node.do(ReadRequested(node.ticket(), lease, 1000.0))
+
+
+def test_reads_wait_for_the_new_leaders_name_too():
+    node = leader()
+    read(node)
+    transfer(node, 2)
+    assert [] == outcomes(node.hear(2, ask(2, last(2), transfer=True)) + read(node))
+    assert [(RefusalCode.NOT_LEADER, 2)] * 2 == refused(node.hear(2, append(leads(2), last(2))))
+
+
+def test_reads_are_refused_when_nobody_leads_in_time():
+    node = leader()
+    transfer(node, 2)
+    node.hear(2, ask(2, last(2), transfer=True))
+    read(node)
+    assert [] == refused(node.tick(299))
+    assert [(RefusalCode.NO_LEADER, None)] == refused(node.tick(1))
+    assert [(RefusalCode.NO_LEADER, None)] == refused(read(node))
+
+
+def test_a_lease_read_does_not_wait_for_anybody():
+    node = leader()
+    transfer(node, 2)
+    node.hear(2, ask(2, last(2), transfer=True))
+    assert [(RefusalCode.NO_LEADER, None)] == refused(read(node, lease=True))
+
+
+def test_reads_that_waited_are_confirmed_by_a_leader_that_is_elected_again():
+    node = leader()
+    transfer(node, 2)
+    node.hear(2, ask(2, last(2), transfer=True))
+    read(node)
+    node.do(ElectRequested(node.ticket(), pre_vote=False, wait_ms=1000.0))
+    node.flush()
+    assert [] == refused(node.hear(3, grant(3)) + node.flush())
+    node.accept(3, 3)
+    node.applied(node.state.log.last, 1)
+    assert [ReadOutcome(3)] == outcomes(node.accept(3, 3))
 
 
 def test_held_writes_are_refused_when_nobody_leads_in_time():

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from raft_engine.core.commands import Respond, SendMessage
 from raft_engine.core.events import (
+    ElectRequested,
     MembershipChangeRequested,
     MessageReceived,
+    PeerConnected,
     PeerLost,
     PeerReplaced,
     ReadRequested,
@@ -15,7 +17,7 @@ from raft_engine.types.hard_state import Recovery
 from raft_engine.types.ids import Incarnation
 from raft_engine.types.messages import AppendRequest, ReadIndexRequest, ReadIndexResponse
 from raft_engine.types.outcomes import ReadOutcome, RefusalCode
-from tests.core.builder import Node, append, at, elected, leader, leads, members, outcomes, peer, sent
+from tests.core.builder import Node, append, at, elected, grant, leader, leads, members, outcomes, peer, sent
 
 
 def read(node: Node, *, lease: bool = False, wait_ms: float = 1000.0):
@@ -276,6 +278,33 @@ def test_a_follower_without_a_leader_refuses():
 def test_a_follower_has_no_lease():
     (refusal,) = outcomes(read(follower(), lease=True))
     assert (RefusalCode.NOT_LEADER, 2) == (refusal.code, refusal.leader)
+
+
+def elected_with_a_read() -> Node:
+    """A follower that asked its leader for a read, and leads term 4 before that has answered."""
+    node = follower()
+    read(node, wait_ms=5000.0)
+    for other in (2, 3):
+        node.do(PeerConnected(peer(other)))
+    node.now += 1000
+    node.do(ElectRequested(node.ticket(), pre_vote=False, wait_ms=1000.0))
+    node.flush()
+    node.hear(3, grant(4))
+    assert node.engine.is_leader
+    return node
+
+
+def test_reads_of_a_follower_that_is_elected_itself_are_confirmed_by_it():
+    """They waited for the answer of the leader before, and would have until their time was over."""
+    node = elected_with_a_read()
+    node.flush()
+    assert [] == reads(node.accept(3, 4))
+    node.applied(node.state.log.last, 1)
+    assert [ReadOutcome(4)] == reads(node.accept(3, 4))
+
+
+def test_a_late_answer_of_the_former_leader_serves_nobody_at_the_next():
+    assert [] == reads(elected_with_a_read().hear(2, ReadIndexResponse(1, 3, 2)))
 
 
 # -- rule 5, and the end of a wait -----------------------------------------------------------------------------------------------------------

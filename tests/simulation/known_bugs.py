@@ -751,6 +751,14 @@ ANSWERS = (
         "callers wait for the end of a transfer that is long over",
     ),
     bug(
+        "reads_of_an_elected_follower_are_forgotten",
+        "test tests/core/test_reading.py::test_reads_of_a_follower_that_is_elected_itself_are_confirmed_by_it",
+        "core.election",
+        "        waiting_reads=[(number, None) for number, read in state.read_waiters.items() if not read.index],\n",
+        "",
+        "what was asked of the leader before waits until its time is over",
+    ),
+    bug(
         "conditional_write_is_not_told_of_its_refusal",
         "test tests/core/test_committing.py::test_both_hear_of_a_condition_that_does_not_hold",
         "core.replication",
