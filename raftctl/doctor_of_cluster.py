@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from shlex import quote
 from typing import Final
 
 from raftctl import what_if
@@ -127,7 +128,7 @@ def _endpoints(facts: Facts) -> Iterator[Diagnosis]:
     members = facts.now.membership.nodes
     missing = [node for node, address in members.items() if host_and_port(address.management) not in named]
     if missing:
-        urls = " ".join(f"-e {address.management}" for _node, address in sorted(members.items()))
+        urls = " ".join(f"-e {quote(address.management)}" for _node, address in sorted(members.items()))
         evidence = f"the context {facts.context} does not name node {listed(sorted(missing))}"
         fix = f"raftctl context remove {facts.context} --yes; raftctl context add {facts.context} {urls}"
         yield Diagnosis(severity=Severity.INFO, evidence=evidence, fix=fix)
@@ -146,7 +147,7 @@ def _plaintext(facts: Facts) -> Iterator[Diagnosis]:
 def _token(facts: Facts) -> Iterator[Diagnosis]:
     if facts.token_mode is not None and facts.token_mode & 0o077:
         evidence = f"{facts.token_path} can be read by others on this machine (mode {facts.token_mode & 0o777:03o})"
-        yield Diagnosis(severity=Severity.WARN, evidence=evidence, fix=f"chmod 600 {facts.token_path}")
+        yield Diagnosis(severity=Severity.WARN, evidence=evidence, fix=f"chmod 600 {quote(facts.token_path)}")
 
 
 def _clocks(facts: Facts) -> Iterator[Diagnosis]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from shlex import quote
 from typing import Final
 
 from raftctl.doctor import Diagnosis, Facts, Rule, Severity
@@ -35,8 +36,8 @@ def _engine(facts: Facts) -> Iterator[Diagnosis]:
             fix = "mend what it names, then restart its process; raft-engine inspect DATA_DIR looks at its files"
             yield Diagnosis(severity=Severity.BAD, node=status.node_id, evidence=evidence, fix=fix)
         elif status.stopped:
-            fix = f"raftctl runs list (a runbook may have stopped it); else: curl -X POST {_url(facts, status.node_id)}/v1/node/start-raft"
-            fix += " -H content-type:application/json -d {}"
+            url = quote(f"{_url(facts, status.node_id)}/v1/node/start-raft")
+            fix = f"raftctl runs list (a runbook may have stopped it); else: curl -H content-type:application/json -d {{}} {url}"
             yield Diagnosis(severity=Severity.BAD, node=status.node_id, evidence="its engine is stopped", fix=fix)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import httpx
+import msgspec
 import pytest
 
 from raftctl.commands import doctor as command
@@ -220,6 +221,18 @@ def test_a_replys_date_is_compared_with_the_time_around_it(cluster, raftctl):
     late = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() - 100))
     cluster.answers("/livez", httpx.Response(200, headers={"date": late}), method="GET", node=2)
     assert found(raftctl)["clocks"]["node"] == 2
+
+
+def test_what_a_node_says_is_no_part_of_a_command_that_is_to_be_copied():
+    survey = facts().now
+    status = survey.statuses[0]
+    bad = msgspec.structs.replace(status.membership, nodes={1: Address(raft="a:1", management="http://x/;rm -rf ~")})
+    row = msgspec.structs.replace(survey.nodes[0], status=msgspec.structs.replace(status, membership=bad))
+    found = examine(
+        Facts(before=survey, now=Survey(nodes=(row,)), context="demo", endpoints=("http://127.0.0.1:9101",))
+    ).found
+    (fix,) = [one.fix for one in found if one.rule == "endpoints"]
+    assert "-e 'http://x/;rm -rf ~'" in fix
 
 
 def test_plain_http_to_another_machine_is_found():
