@@ -252,19 +252,21 @@ class HttpClusterClient:
     def _try_nodes(
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> Reply:
-        """Send to the first endpoint that can serve, following it to the leader once.
+        """Send to the first endpoint, then the first known member, that can serve, following it to the leader once.
 
         One that cannot be reached, knows no leader or does not take part has done nothing; a node that was removed knows
         none for ever.
         """
         unreachable: CtlError | None = None
         leaderless: Reply | None = None
-        for url in list(self._order):
+        members = [url for url in self._urls.values() if url not in self._order]
+        for url in [*self._order, *members]:
             try:
                 reply = self._http.send(method, url + path, body=body, headers=headers)
             except CtlError as error:
-                self._order.remove(url)
-                self._order.append(url)
+                if url in self._order:
+                    self._order.remove(url)
+                    self._order.append(url)
                 if error.code != "unreachable":
                     raise
                 unreachable = error
@@ -272,7 +274,8 @@ class HttpClusterClient:
             if reply.status == 421:
                 return self._http.send(method, self._leader_of(reply) + path, body=body, headers=headers)
             if reply.status in {409, 503} and _code(reply) in _CANNOT_SERVE:
-                leaderless = reply
+                if leaderless is None or _code(reply) == "no_leader":  # says more than that a node is stopped
+                    leaderless = reply
                 continue
             return reply
         if leaderless is not None:

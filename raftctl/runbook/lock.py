@@ -35,7 +35,10 @@ CLOCK_SKEW_S: Final = 15.0
 """Operators' machines keep time by NTP; one that is off by more is found out by the compare-and-set."""
 _RENEW_AFTER_S: Final = TTL_S / 4
 _NOBODY_CAN: Final = frozenset(
-    {"no_leader", "no_quorum", "not_leader", "unreachable", "leadership_lost", "transfer_in_progress", "overloaded"}
+    {
+        *("no_leader", "no_quorum", "not_leader", "leadership_lost", "transfer_in_progress"),
+        *("unreachable", "overloaded", "raft_stopped", "recovering", "blank", "shutting_down"),
+    }
 )
 """Nothing was written, and nobody else could have."""
 _TRIES: Final = 5

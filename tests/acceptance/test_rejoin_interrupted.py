@@ -34,15 +34,15 @@ def assert_nothing_lost(gated: Gated, load: Load) -> None:
 # -- Ctrl-C --------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("request_", ["barrier", "start-raft"])
-def test_ctrl_c_undoes_everything(gated: Gated, request_: str):
+@pytest.mark.parametrize(("request_", "sent"), [("barrier", signal.SIGINT), ("start-raft", signal.SIGTERM)])
+def test_ctrl_c_or_a_polite_end_undoes_everything(gated: Gated, request_: str, sent: signal.Signals):
     cluster = gated.cluster
     fill(cluster, 30)
     node = cluster.followers()[0]
     before = files(node)
     with Load(cluster, "load/") as load:
         running = gated.begin(node, request_)
-        running.send_signal(signal.SIGINT)
+        running.send_signal(sent)
         gated.gate(node, request_).hold_at = b""
         _, told = running.communicate(timeout=120)
         assert running.returncode == 130, told

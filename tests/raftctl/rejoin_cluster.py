@@ -135,7 +135,9 @@ class RejoinCluster(FakeCluster):
         return len(up) > len(self.voters) // 2
 
     def _key_value(self, request: httpx.Request) -> httpx.Response:
-        return super()._key_value(request) if self._has_quorum() else problem(503, "no_quorum")
+        if self.nodes[(request.url.port or 0) - 9100]["state"] == "shutdown":
+            return problem(409, "raft_stopped")
+        return super()._key_value(request) if self._has_quorum() else problem(503, "no_leader")
 
     def _grow(self) -> Json:
         self.end += 1

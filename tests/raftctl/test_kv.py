@@ -75,6 +75,14 @@ def test_a_node_that_does_not_take_part_is_passed_over(cluster, raftctl, status,
     assert raftctl("kv get colour").out.strip() == "blue"
 
 
+def test_a_member_that_is_no_endpoint_is_asked_when_no_endpoint_takes_part(cluster, raftctl):
+    cluster.keys[b"raftctl/lock"] = (b"x", 7)
+    cluster.answers("/v1/kv/raftctl/lock", problem(409, "raft_stopped"), method="GET", node=3)
+    assert "no-lock" in raftctl(f"rejoin-node 2 --dry-run -e {url(3)}", code=0).out
+    asked = [node for method, node, path, _ in cluster.requests if method == "GET" and path == "/v1/kv/raftctl/lock"]
+    assert [3, 1] == asked
+
+
 def test_a_value_that_looks_like_a_refusal_is_a_value(cluster, raftctl):
     raftctl("kv put", "colour", '{"code": "no_leader"}')
     assert raftctl("kv get colour").out.strip() == '{"code": "no_leader"}'

@@ -187,7 +187,7 @@ def test_a_run_for_the_leader_that_died_is_gone_on_with(
 def test_a_run_that_died_in_a_cluster_of_another_size_is_gone_on_with(
     raftctl, killer: Killer, monkeypatch: pytest.MonkeyPatch, point: int, count: int, verb: str
 ):
-    """With two voters there is no quorum, and so no lock to be had, until the node is back."""
+    """With two voters there is no quorum, and so no lock to be had, until the node is back. It is the last that is asked."""
     with mocked(monkeypatch, count) as cluster:
         killer.again(point)
         died = False
