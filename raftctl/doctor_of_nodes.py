@@ -87,11 +87,11 @@ def _lag(facts: Facts) -> Iterator[Diagnosis]:
 
 
 def _needs_snapshot(facts: Facts) -> Iterator[Diagnosis]:
-    """Its leader purged what it lacks."""
+    """Its leader purged what it lacks. A new leader does not know yet what a silent node has."""
     leader = facts.now.leader
     for node, target in (leader.replication or {}).items() if leader is not None else ():
         purged = index_of(leader.purged if leader is not None else None)
-        if index_of(target.matching) < purged and target.state != "snapshot":
+        if target.matching is not None and target.matching.index < purged and target.state != "snapshot":
             evidence = f"has entries up to {index_of(target.matching)}, and its leader's log begins at {purged + 1}"
             fix = "it will be sent a snapshot as soon as it answers"
             yield Diagnosis(severity=Severity.WARN, node=node, evidence=evidence, fix=fix)

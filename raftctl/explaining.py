@@ -195,7 +195,7 @@ def _purge_log(survey: Survey, action: Action) -> Meaning:
     status = survey.status(node)
     asked = action.requested.get("upto")
     upto = min(asked if isinstance(asked, int) else 0, index_of(status.snapshot if status is not None else None))
-    behind = _behind(survey, status, upto)
+    behind = _behind(status, upto)
     ships = [_everything(survey, one, f"entries up to {upto} are gone, so a snapshot is sent") for one in behind]
     effect = ["no node loses what it has applied; only the way from old entries to a node that lacks them is gone"]
     if behind:
@@ -362,13 +362,11 @@ def _lagging(survey: Survey, nodes: Sequence[int]) -> list[Shipment]:
     return [Shipment(node, lag, None, "it is behind") for node in nodes if (lag := survey.lag(node) or 0) > 0]
 
 
-def _behind(survey: Survey, status: NodeStatus | None, upto: int) -> list[int]:
-    """Return the nodes that the leader would have to send a snapshot once entries up to `upto` are gone."""
+def _behind(status: NodeStatus | None, upto: int) -> list[int]:
+    """Return the nodes that the leader would have to send a snapshot once entries up to `upto` are gone.
+
+    One of which it knows nothing counts, too.
+    """
     if status is None or not status.leads:
         return []
-    targets = (status.replication or {}).items()
-    return [
-        node
-        for node, target in targets
-        if index_of(target.matching) < upto or (survey.status(node) is None and index_of(target.matching) == 0)
-    ]
+    return [node for node, target in (status.replication or {}).items() if index_of(target.matching) < upto]

@@ -117,6 +117,12 @@ def test_a_log_that_a_snapshot_covers_and_nobody_purged_is_told(cluster, raftctl
     assert "purge-log --upto 2000000 --node 2" in found(raftctl, code=0)["snapshots"]["fix"]
 
 
+def test_a_node_of_which_a_new_leader_knows_nothing_is_not_said_to_lack_entries(cluster, raftctl):
+    cluster.nodes[1]["purged"] = log_id(50)
+    cluster.target(3)["matching"] = None
+    raftctl("doctor")
+
+
 @pytest.mark.parametrize("state", ["snapshot", "reverted"])
 def test_a_node_that_is_not_simply_followed_is_told_of(cluster, raftctl, state):
     cluster.target(3).update(state=state, snapshot_sent_bytes=512, snapshot_size_bytes=2048)
