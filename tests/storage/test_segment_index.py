@@ -11,6 +11,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from raft_engine.errors import Damaged
 from raft_engine.storage import segment_reader
@@ -189,6 +191,26 @@ def test_a_damaged_index_is_made_again_from_the_records(at, tmp_path):
     assert read(log, 1, LAST) == entries
     log.close()
     assert path.read_bytes() == whole
+
+
+def test_with_any_byte_of_an_index_flipped_the_log_is_the_same(tmp_path):
+    entries = filled(tmp_path, 120)
+    path = indexes(tmp_path)[0]
+    whole = path.read_bytes()
+    for offset in range(len(whole)):
+        flip(path, offset)
+        log = open_log(tmp_path)
+        assert log.state().last == entries[-1].log_id
+        assert read(log, 1, 60) == entries[:60], offset
+        log.close()
+        assert path.read_bytes() == whole, offset
+
+
+@given(data=st.binary(max_size=600), keeps_magic=st.booleans())
+def test_no_bytes_whatever_are_taken_for_an_index_or_make_trouble(data, keeps_magic, tmp_path_factory):
+    segment = tmp_path_factory.getbasetemp() / "00000000000000000001.seg"
+    index_path(segment).write_bytes(b"RAFTSIDX\x01\0" * keeps_magic + data)
+    assert read_index(Files(), segment, 1 << 20) is None
 
 
 @pytest.mark.parametrize("size", [0, 1, 19, 20, 21])
