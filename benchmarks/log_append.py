@@ -6,7 +6,8 @@
 A commit is a batch of entries with values of 256 bytes that counts only when the disk has it. Who takes part:
 
     ours                    the engine's log store: framing, checksums, seals, segments zero-filled ahead, one fdatasync a batch
-    zero-filled, fdatasync  the same bytes into a file that was filled with zeros, over and over: as fast as this disk goes
+    zero-filled, fdatasync  the same bytes into a file of 16 MiB that was filled with zeros, over and over: as fast as this disk goes
+    always new files        the same into a new file each 16 MiB, filled with zeros and synced when it is needed, as a log must
     growing, fdatasync      the same bytes at the end of a file
     growing, fsync          the same with fsync
     SQLite                  a table in WAL mode, synchronous=FULL, one transaction a batch
@@ -60,12 +61,17 @@ def ours(directory: Path) -> Iterator[Commit]:
     log.close()
 
 
+def _zero_filled_file(path: Path) -> int:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
+    os.pwrite(descriptor, bytes(FILE_BYTES), 0)
+    os.fsync(descriptor)
+    return descriptor
+
+
 @contextmanager
 def zero_filled(directory: Path) -> Iterator[Commit]:
     directory.mkdir()
-    descriptor = os.open(directory / "file", os.O_RDWR | os.O_CREAT)
-    os.pwrite(descriptor, bytes(FILE_BYTES), 0)
-    os.fsync(descriptor)
+    descriptor = _zero_filled_file(directory / "file")
     at = 0
 
     def commit(batch: Batch) -> None:
@@ -73,6 +79,27 @@ def zero_filled(directory: Path) -> Iterator[Commit]:
         data = b"".join([entry.record for entry in batch])
         if at + len(data) > FILE_BYTES:
             at = 0
+        os.pwrite(descriptor, data, at)
+        os.fdatasync(descriptor)
+        at += len(data)
+
+    yield commit
+    os.close(descriptor)
+
+
+@contextmanager
+def new_files(directory: Path) -> Iterator[Commit]:
+    directory.mkdir()
+    number, at = 0, 0
+    descriptor = _zero_filled_file(directory / "0")
+
+    def commit(batch: Batch) -> None:
+        nonlocal number, at, descriptor
+        data = b"".join([entry.record for entry in batch])
+        if at + len(data) > FILE_BYTES:
+            os.close(descriptor)
+            number, at = number + 1, 0
+            descriptor = _zero_filled_file(directory / str(number))
         os.pwrite(descriptor, data, at)
         os.fdatasync(descriptor)
         at += len(data)
@@ -134,6 +161,7 @@ def lmdb(directory: Path) -> Iterator[Commit]:
 SYSTEMS: dict[str, Callable[[Path], object]] = {
     "ours": ours,
     BARE: zero_filled,
+    "always new files": new_files,
     "growing, fdatasync": growing(os.fdatasync),
     "growing, fsync": growing(os.fsync),
     "SQLite": sqlite,

@@ -16,6 +16,18 @@ from raft_engine.types.ids import LogIndex
 from raft_engine.types.membership import StoredMembership, decode_membership
 
 
+def memberships_in(entries: Sequence[Entry]) -> list[StoredMembership]:
+    """Return the memberships in entries.
+
+    Raises: msgspec.MsgspecError: one cannot be read.
+    """
+    return [
+        StoredMembership(entry.log_id, decode_membership(entry.data))
+        for entry in entries
+        if entry.kind == EntryKind.MEMBERSHIP
+    ]
+
+
 class Outline:
     """Runs and memberships of the live log up to entry `upto`."""
 
@@ -24,22 +36,13 @@ class Outline:
         self.runs: list[LogRun] = []
         self.memberships: list[StoredMembership] = []
 
-    def add(self, entries: Sequence[Entry]) -> None:
-        """Add entries that follow each other and what is known; at least one.
-
-        Raises: msgspec.MsgspecError: a membership cannot be read.
-        """
-        memberships = [
-            StoredMembership(entry.log_id, decode_membership(entry.data))
-            for entry in entries
-            if entry.kind == EntryKind.MEMBERSHIP
-        ]
-        # Terms never go down: with the same leader at both ends all are that one's.
-        is_one_run = (entries[0].term, entries[0].node_id) == (entries[-1].term, entries[-1].node_id)
-        starts = entries[:1] if is_one_run else entries
-        self.add_scanned(
-            [LogRun(entry.index, entry.term, entry.node_id) for entry in starts], memberships, entries[-1].index
-        )
+    def add(self, entries: Sequence[Entry], memberships: Sequence[StoredMembership]) -> None:
+        """Add entries that follow each other and what is known, at least one; `memberships` are those in them."""
+        last = entries[-1]
+        if self.runs and not memberships and (last.term, last.node_id) == (self.runs[-1].term, self.runs[-1].node_id):
+            self.upto = last.index  # what nearly every batch is: terms never go down, so all are the same leader's
+            return
+        self.add_scanned([LogRun(entry.index, entry.term, entry.node_id) for entry in entries], memberships, last.index)
 
     def add_scanned(self, runs: Iterable[LogRun], memberships: Iterable[StoredMembership], upto: LogIndex) -> None:
         """Add what is known of entries up to `upto`; a leader that goes on is one run."""

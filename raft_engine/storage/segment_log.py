@@ -44,7 +44,7 @@ from raft_engine.storage.log_checks import (
     read_segment_header,
     segment_paths,
 )
-from raft_engine.storage.outline import Outline
+from raft_engine.storage.outline import Outline, memberships_in
 from raft_engine.storage.segment_format import (
     SEAL_BYTES,
     SEGMENT_HEADER_BYTES,
@@ -172,11 +172,13 @@ class SegmentLog:
         self._hard_state.sync()
         while entries:
             segment = self._segment_with_room(len(entries[0].record))
-            written = entries[: self._write(segment, [entry.record for entry in entries])]
-            segment.outline.add(written)
-            self._outline.add(written)
+            count = self._write(segment, [entry.record for entry in entries])
+            written = entries if count == len(entries) else entries[:count]
+            memberships = memberships_in(written)
+            segment.outline.add(written, memberships)
+            self._outline.add(written, memberships)
             self._last = written[-1].log_id
-            entries = entries[len(written) :]
+            entries = entries[count:]
         active = self._segments[-1]
         if self._prepare_ahead and active.end * _SPARE_WHEN_FILLED > active.size:
             self._spare.prepare()
@@ -273,11 +275,11 @@ class SegmentLog:
         if offsets[-1] > segment.size:
             records = records[: max(1, bisect_right(offsets, segment.size) - 1)]
         count, crc = len(records), segment.crc
-        seal = encode_seal(segment.header.salt, segment.end, segment.durable)
         if segment.sealed_at == segment.end:
             data, at = b"".join(records), start
-            crc = None if crc is None else crc32(seal, crc)
+            crc = None if crc is None else crc32(segment.last_seal, crc)
         else:
+            seal = encode_seal(segment.header.salt, segment.end, segment.durable)
             data, at = b"".join((seal, *records)), segment.end
         self._files.pwrite(_open_file(segment), data, at)
         segment.crc = None if crc is None else crc32(data, crc)

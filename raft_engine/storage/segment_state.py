@@ -31,6 +31,7 @@ class Segment:
         "end",
         "header",
         "index",
+        "last_seal",
         "offsets",
         "outline",
         "path",
@@ -48,6 +49,7 @@ class Segment:
         self.end = SEGMENT_HEADER_BYTES
         self.durable = 0
         self.crc: int | None = None
+        self.last_seal = b""
         self.sealed_at = 0  # where the last seal stands; at `end`: the next batch need not write one
         self.index: SegmentIndex | None = None
         self.outline = Outline(header.previous.index)

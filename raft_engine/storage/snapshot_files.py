@@ -39,6 +39,8 @@ SNAPSHOT_SUFFIX: Final = ".snap"
 OPEN_SNAPSHOTS_MAX: Final = 4
 """Snapshots kept open for shipping: the newest and a few replaced ones whose transfers still run."""
 _WRITE_BYTES: Final = 1024 * 1024
+_SYNC_BYTES: Final = 4 * 1024 * 1024
+"""A snapshot is synced as it grows: one sync of all of it at the end would have the log's syncs wait behind hundreds of MiB."""
 _ID_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 """An id becomes a file name: it comes from a peer, so it must not lead anywhere else."""
 _BUILDING_NAME: Final = "building.tmp"
@@ -183,7 +185,7 @@ class SnapshotFiles:
 
     def _write_all(self, descriptor: int, pieces: Iterable[bytes]) -> int:
         """Write pieces end to end, few and large writes, and return the size."""
-        size = 0
+        size = synced = 0
         waiting: list[bytes] = []
         waiting_bytes = 0
         for piece in pieces:
@@ -193,6 +195,9 @@ class SnapshotFiles:
                 self._files.pwrite(descriptor, b"".join(waiting), size)
                 size += waiting_bytes
                 waiting, waiting_bytes = [], 0
+            if size - synced >= _SYNC_BYTES:
+                self._files.fdatasync(descriptor)
+                synced = size
         self._files.pwrite(descriptor, b"".join(waiting), size)
         return size + waiting_bytes
 

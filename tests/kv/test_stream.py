@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
+import time
+from types import SimpleNamespace
+
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from raft_engine.errors import Damaged, NewerFormat
+from raft_engine.kv import stream
 from raft_engine.kv.commands import Applied, Condition, ConditionFailed, Put
 from raft_engine.kv.store import KeyValueStore
 from raft_engine.kv.stream import BLOCK_BYTES, BLOCK_ROWS_MAX
@@ -70,6 +75,14 @@ def test_restoring_replaces_what_was_there(log):
 def test_an_empty_store_can_be_restored():
     copy = copy_of(new_store())
     assert contents(copy) == {}
+
+
+def test_a_long_snapshot_lets_others_have_the_interpreter_again_and_again(log, monkeypatch):
+    rests: list[float] = []
+    monkeypatch.setattr(stream, "time", SimpleNamespace(monotonic=time.monotonic, sleep=rests.append))
+    list(log.store.snapshot())
+    assert len(rests) == math.ceil(log.store.key_count / stream.ROWS_PER_REST)
+    assert max(rests) <= stream.REST_MAX_S
 
 
 def test_blocks_are_bounded_in_bytes_and_rows(log):
