@@ -5,10 +5,11 @@ Pure but for `Screen`, which owns the terminal between `with` and its end and gi
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
-from types import TracebackType
-from typing import Final, Self
+from types import FrameType, TracebackType
+from typing import Any, Final, Self
 
 from raftctl.gauging import Gauges, NodeGauge, Sample, sparkline
 from raftctl.output.tables import Tone, paint
@@ -122,12 +123,14 @@ def plain_line(sample: Sample) -> str:
 
 
 class Screen:
-    """The terminal's other screen, without a cursor, between `with` and its end."""
+    """The terminal's other screen, without a cursor, between `with` and its end; SIGTERM ends it as Ctrl-C does."""
 
     def __init__(self, *, color: bool) -> None:
         self._color = color
+        self._on_sigterm: Any = None
 
     def __enter__(self) -> Self:
+        self._on_sigterm = signal.signal(signal.SIGTERM, _interrupt)
         sys.stdout.write(_ENTER)
         sys.stdout.flush()
         return self
@@ -135,9 +138,14 @@ class Screen:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         sys.stdout.write(_LEAVE)
         sys.stdout.flush()
+        signal.signal(signal.SIGTERM, self._on_sigterm)
 
     def draw(self, shown: Sequence[Line]) -> None:
         """Show these lines instead of the last ones."""
         painted = [paint(text, tone, color=self._color) + _REST_OF_LINE for text, tone in shown]
         sys.stdout.write(_HOME + "\r\n".join(painted) + _BELOW)
         sys.stdout.flush()
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 
 import httpx
 import pytest
@@ -86,11 +87,14 @@ def test_a_sparkline_has_the_highest_bar_for_the_largest_value_that_counts():
     assert "" == sparkline([1], 0, full=1, unicode=True)
 
 
-def test_the_terminal_is_given_back_whatever_happens(capsys):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_terminal_is_given_back_whatever_happens(capsys, number):
+    before = signal.getsignal(signal.SIGTERM)
+
     def interrupted():
         with Screen(color=True) as screen:
             screen.draw([("all is well", Tone.GOOD), ("", Tone.PLAIN)])
-            raise KeyboardInterrupt
+            signal.raise_signal(number)
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
@@ -98,6 +102,7 @@ def test_the_terminal_is_given_back_whatever_happens(capsys):
     assert out.startswith("\x1b[?1049h\x1b[?25l")
     assert "\x1b[32mall is well\x1b[0m\x1b[K\r\n" in out
     assert out.endswith("\x1b[?25h\x1b[?1049l")
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_pipe_gets_a_line_a_look(cluster, raftctl):
