@@ -17,6 +17,7 @@ from raftctl.commands import (
     observe,
     operations,
     rejoin,
+    runbooks,
     runs,
     setup,
     snapshots,
@@ -155,6 +156,12 @@ _add(app, "rejoin-node", rejoin.rejoin_node, "Runbooks")
 _add(app, "replace-node", operations.replace_node, "Runbooks")
 _add(app, "rolling-restart", operations.rolling_restart, "Runbooks")
 _add(app, "drain", operations.drain, "Runbooks")
+_add_group(
+    "runbook",
+    "Runbooks that are files.",
+    "Runbooks",
+    {"list": runbooks.list_runbooks, "show": runbooks.show, "validate": runbooks.validate, "run": runbooks.run},
+)
 _add_group(
     "runs",
     "What runbooks did, going on with one, taking one back.",

@@ -36,7 +36,7 @@ COMMON: Final[tuple[Parameter, ...]] = (
     (('--verbose', '-v'), 'verbose', 'flag', None, False, '', 'Every request on stderr.'),
 )
 COMMANDS: Final[dict[str, Command]] = {
-    '': ('', '', ('status', 'nodes', 'health', 'watch', 'top', 'doctor', 'explain', 'verify', 'elect', 'heartbeat', 'snapshot', 'purge-log', 'transfer-leader', 'allow-next-revert', 'trigger', 'init', 'rejoin-node', 'replace-node', 'rolling-restart', 'drain', 'completion', 'version', 'member', 'runtime-config', 'runs', 'kv', 'context', 'config', 'dev'), ()),
+    '': ('', '', ('status', 'nodes', 'health', 'watch', 'top', 'doctor', 'explain', 'verify', 'elect', 'heartbeat', 'snapshot', 'purge-log', 'transfer-leader', 'allow-next-revert', 'trigger', 'init', 'rejoin-node', 'replace-node', 'rolling-restart', 'drain', 'completion', 'version', 'member', 'runtime-config', 'runbook', 'runs', 'kv', 'context', 'config', 'dev'), ()),
     'status': ('Show every node, its log and what is wrong...', 'raftctl.commands.observe:status', (), ((('--watch', '-w'), 'watch', 'flag', None, False, '', 'Show it again and again.'), (('--interval',), 'interval', 'text', None, '1s', '', 'How often, with --watch.'))),
     'nodes': ('List the nodes and their addresses.', 'raftctl.commands.observe:nodes', (), ()),
     'health': ('Say whether the cluster is well: exit 0,...', 'raftctl.commands.observe:health', (), ((('--wait',), 'wait', 'flag', None, False, '', 'Look until the cluster is well, or --timeout has passed.'),)),
@@ -90,6 +90,11 @@ COMMANDS: Final[dict[str, Command]] = {
     'runtime-config': ("What a node's timers do by themselves.", '', ('get', 'set'), ()),
     'runtime-config get': ('Show what the timers do by themselves.', 'raftctl.commands.change:runtime_config_get', (), ((('--node',), 'node', 'number', (1, None), None, 'complete_nodes', 'Id of the node; default: the leader.'),)),
     'runtime-config set': ('Switch what the timers do by themselves;...', 'raftctl.commands.change:runtime_config_set', (), (((), 'setting', 'many!', None, None, '', 'enable_tick, enable_heartbeat, enable_elect, enable_pre_vote.'), (('--node',), 'node', 'number', (1, None), None, 'complete_nodes', 'Id of the node; default: the leader.'))),
+    'runbook': ('Runbooks that are files.', '', ('list', 'show', 'validate', 'run'), ()),
+    'runbook list': ('List the built-in runbooks, and the files...', 'raftctl.commands.runbooks:list_runbooks', (), ()),
+    'runbook show': ('Show what a file says: its parameters, and...', 'raftctl.commands.runbooks:show', (), (((), 'file', 'text!', None, None, '', 'A TOML file, or the name of one that `runbook list` shows.'),)),
+    'runbook validate': ('Check a file without a cluster: every...', 'raftctl.commands.runbooks:validate', (), (((), 'file', 'text!', None, None, '', 'A TOML file, or the name of one that `runbook list` shows.'),)),
+    'runbook run': ("Run a file's steps, journalled, undone...", 'raftctl.commands.runbooks:run', (), (((), 'file', 'text!', None, None, '', 'A TOML file, or the name of one that `runbook list` shows.'), (('--set',), 'values', 'many', None, None, '', "A parameter's value; repeatable."))),
     'runs': ('What runbooks did, going on with one,...', '', ('list', 'show', 'resume', 'abort', 'export'), ()),
     'runs list': ('List the runs, newest first.', 'raftctl.commands.runs:list_runs', (), ()),
     'runs show': ('Show one run step by step, and whether its...', 'raftctl.commands.runs:show', (), (((), 'run', 'text!', None, None, 'complete_runs', 'Id of the run.'),)),

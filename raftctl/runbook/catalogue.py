@@ -38,11 +38,18 @@ def _replace_node(params: Mapping[str, Any]) -> Runbook:
     return ReplaceNode(msgspec.convert(params, ReplaceParams))
 
 
+def _file(params: Mapping[str, Any]) -> Runbook:
+    from raftctl.runbook.file_runbook import FileParams, FileRunbook
+
+    return FileRunbook(msgspec.convert(params, FileParams, strict=False))
+
+
 CATALOGUE: Final[Mapping[str, Callable[[Mapping[str, Any]], Runbook]]] = {
     "rejoin-node": _rejoin,
     "replace-node": _replace_node,
     "rolling-restart": _rolling_restart,
     "drain": _drain,
+    "runbook": _file,
 }
 
 

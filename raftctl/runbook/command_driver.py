@@ -60,6 +60,46 @@ def words_of(template: str, values: Mapping[str, object], where: str) -> list[st
     return filled
 
 
+def run_words(words: list[str], where: str, limit_s: float, poll: Poll, tell: Callable[[str], None]) -> str:
+    """Run one command to its end, show its lines as they come, and return what it printed.
+
+    Raises: CtlError: `command_failed`, with its exit status and last lines.
+    """
+    tell(f"$ {shlex.join(words)}")
+    try:
+        process = subprocess.Popen(  # noqa: S603 (the operator's own command, from their own file, without a shell)
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise CtlError("command_failed", f"{where}: {words[0]} cannot be started: {error}") from error
+    told, in_time = _watch(process, poll(limit_s), tell)
+    if not in_time:
+        raise CtlError("command_failed", f"{where} was ended after {human_seconds(limit_s)}{_tail(told)}")
+    if process.returncode != 0:
+        raise CtlError("command_failed", f"{where} failed with exit status {process.returncode}{_tail(told)}")
+    return told
+
+
+def _watch(process: subprocess.Popen[bytes], again: Callable[[], bool], tell: Callable[[str], None]) -> tuple[str, bool]:
+    """Show what it prints until it ends; a child that lives on with its output open is not waited for."""
+    assert process.stdout is not None
+    try:
+        with process.stdout as stream:
+            lines = _Lines(stream, tell)
+            while process.poll() is None:
+                lines.take(_LOOK_S)
+                if not again():
+                    return lines.end(), False
+            return lines.end(), True
+    finally:
+        if process.poll() is None:
+            _end(process)
+
+
 class CommandDriver:
     """Commands of the context for one node; `tell` shows a line of their output."""
 
@@ -113,40 +153,7 @@ class CommandDriver:
         """
         where = f"{verb} of node {self._node}"
         values = {"node": self._node, "cluster": self._cluster} | dict(more or {})
-        words = words_of(template or "", values, where)
-        self._tell(f"$ {shlex.join(words)}")
-        try:
-            process = subprocess.Popen(  # noqa: S603 (the operator's own command, from their own file, without a shell)
-                words,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise CtlError("command_failed", f"{where}: {words[0]} cannot be started: {error}") from error
-        told, in_time = self._watch(process)
-        if not in_time:
-            raise CtlError("command_failed", f"{where} was ended after {human_seconds(self._limit_s)}{_tail(told)}")
-        if process.returncode != 0:
-            raise CtlError("command_failed", f"{where} failed with exit status {process.returncode}{_tail(told)}")
-        return told
-
-    def _watch(self, process: subprocess.Popen[bytes]) -> tuple[str, bool]:
-        """Show what it prints until it ends; a child that lives on with its output open is not waited for."""
-        assert process.stdout is not None
-        again = self._poll(self._limit_s)
-        try:
-            with process.stdout as stream:
-                lines = _Lines(stream, self._tell)
-                while process.poll() is None:
-                    lines.take(_LOOK_S)
-                    if not again():
-                        return lines.end(), False
-                return lines.end(), True
-        finally:
-            if process.poll() is None:
-                _end(process)
+        return run_words(words_of(template or "", values, where), where, self._limit_s, self._poll, self._tell)
 
     def _until(self, seen: Callable[[], bool], what: str) -> None:
         again = self._poll(SEEN_S)

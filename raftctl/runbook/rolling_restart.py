@@ -69,16 +69,17 @@ class RollingRestart(Runbook):
 
     def steps(self, run: Run) -> Sequence[Step]:
         order: list[int] = run.facts["order"]
-        return [
-            Step(
-                name=f"restart-{node}",
-                title=f"Restart node {node} ({self.params.drivers.get(node, 'http')})",
-                precheck=partial(self._may_go, node=node),
-                do=partial(self._restart, node=node),
-                undo=partial(self._have_it_run, node=node),
-            )
-            for node in order
-        ]
+        return [self.step_of(node) for node in order]
+
+    def step_of(self, node: int) -> Step:
+        """Restart one node; also a step of other runbooks."""
+        return Step(
+            name=f"restart-{node}",
+            title=f"Restart node {node} ({self.params.drivers.get(node, 'http')})",
+            precheck=partial(self._may_go, node=node),
+            do=partial(self._restart, node=node),
+            undo=partial(self._have_it_run, node=node),
+        )
 
     def _rules(self, survey: Survey, lock_holder: str | None) -> list[Finding]:
         members = sorted({*survey.membership.voters, *survey.membership.learners})
