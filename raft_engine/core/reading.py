@@ -22,7 +22,7 @@ from raft_engine.core.outbox import Outbox
 from raft_engine.core.quorum import highest_agreed
 from raft_engine.core.replication import quorum_acked_at, start_round
 from raft_engine.core.state import RaftState, ReadWaiter
-from raft_engine.types.ids import NOBODY, LogIndex, Millis, PeerId
+from raft_engine.types.ids import NOBODY, LogIndex, Millis, NodeId, PeerId
 from raft_engine.types.messages import ReadIndexRequest, ReadIndexResponse
 from raft_engine.types.outcomes import Refusal, RefusalCode
 
@@ -82,16 +82,26 @@ def on_read_index_response(state: RaftState, response: ReadIndexResponse, now: M
     if response.request_id != state.read_question or not state.read_question:
         return
     state.read_question = 0
+    if response.index == 0 and response.leader == NOBODY:
+        return  # an office was just handed over, or lost: whoever follows tells these reads, or they ask again in a moment
     asked = [number for number, read in state.read_waiters.items() if number <= response.request_id and not read.index]
     for number in asked:
         if response.index == 0:
-            out.respond(state.read_waiters.pop(number).ticket, state.refuse_not_leader())
+            out.respond(state.read_waiters.pop(number).ticket, _not_leader(state, response.leader))
         else:
             state.read_waiters[number].index = response.index
     if asked:
         serve_reads(state, out)
     if state.leader is None and any(not read.index for read in state.read_waiters.values()):
         _ask_leader(state, now, out)
+
+
+def _not_leader(state: RaftState, leader: NodeId) -> Refusal:
+    """Return the refusal of a read whose leader has said who leads instead."""
+    if leader == state.me.node_id:
+        return state.refuse_not_leader()
+    detail = f"node {state.me.node_id} does not lead, nor does node {state.known_leader}; node {leader} does"
+    return Refusal(RefusalCode.NOT_LEADER, detail, leader)
 
 
 def _lease_read_allowed(state: RaftState, leader: LeaderState, now: Millis) -> bool:

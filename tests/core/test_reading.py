@@ -16,7 +16,7 @@ from raft_engine.core.events import (
 from raft_engine.types.hard_state import Recovery
 from raft_engine.types.ids import Incarnation
 from raft_engine.types.messages import AppendRequest, ReadIndexRequest, ReadIndexResponse
-from raft_engine.types.outcomes import ReadOutcome, RefusalCode
+from raft_engine.types.outcomes import ReadOutcome, Refusal, RefusalCode
 from tests.core.builder import Node, append, at, elected, grant, leader, leads, members, outcomes, peer, sent
 
 
@@ -218,7 +218,24 @@ def test_a_follower_whose_leader_does_not_lead_any_more_refuses():
     node = follower()
     read(node)
     (refusal,) = outcomes(node.hear(2, ReadIndexResponse(1, 0, 3)))
-    assert RefusalCode.NOT_LEADER is refusal.code
+    assert (RefusalCode.NOT_LEADER, 3) == (refusal.code, refusal.leader)
+
+
+def test_a_follower_whose_leader_has_just_lost_its_office_waits_for_the_next_ones_name():
+    node = follower()
+    read(node)
+    assert [] == node.hear(2, ReadIndexResponse(1, 0, 0))
+    (refusal,) = [item for item in outcomes(node.hear(3, append(leads(4, 3), at(3, 3)))) if isinstance(item, Refusal)]
+    assert (RefusalCode.NOT_LEADER, 3) == (refusal.code, refusal.leader)
+
+
+def test_a_follower_asks_again_in_a_moment_and_not_at_once():
+    node = follower()
+    read(node)
+    assert [] == questions(node.hear(2, ReadIndexResponse(1, 0, 0)))
+    node.tick(100)
+    node.hear(2, append(leads(3), at(3, 3), committed=3))
+    assert [ReadIndexRequest(1)] == questions(node.tick(50))
 
 
 def test_a_lost_question_is_asked_again():
