@@ -266,7 +266,7 @@ class SegmentLog:
         """
         seal = encode_seal(segment.header.salt, segment.end, segment.end)
         self._files.pwrite(_open_file(segment), seal, segment.end)
-        segment.sealed_at = segment.end
+        segment.sealed_at, segment.last_seal = segment.end, seal
 
     def _write(self, segment: Segment, records: list[bytes]) -> int:
         """Write as many records as fit, at least one, and return how many."""
