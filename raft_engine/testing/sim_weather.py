@@ -118,8 +118,10 @@ def rejoin_weather_of(seed: int, nodes: int | None = None) -> Weather:
     weather = weather_of(seed, nodes)
     chance = random.Random(f"rejoin weather {seed}")  # noqa: S311 (a simulation must be repeatable)
     rates = {kind: chance.choice(_KINDS[kind][:2]) if chance.random() < 0.5 else 0.0 for kind in sorted(_KINDS)}
-    rates |= {"rejoins_per_s": 1.0, "losses_per_s": 0.7, "rollbacks_per_s": 2.0, "changes_per_s": 0.0}
-    return replace(weather, spares=0, faults=replace(weather.faults, **rates))
+    # While members change nobody is wiped: few changes, so that there are many returns.
+    rates |= {"rejoins_per_s": 1.0, "losses_per_s": 0.7, "rollbacks_per_s": 2.0, "changes_per_s": rates["changes_per_s"] / 3}
+    spares = 2 if rates["changes_per_s"] > 0 else 0
+    return replace(weather, spares=spares, faults=replace(weather.faults, **rates))
 
 
 WEATHERS = {"any": weather_of, "rejoins": rejoin_weather_of}
