@@ -67,6 +67,8 @@ class Node:
         try:
             if starts_engine:
                 await node._member.start_raft()
+            else:
+                await node._member.stay_stopped()
             host, _, port = config.listen_management.rpartition(":")
             await node._server.start(host.strip("[]"), int(port))
         except BaseException:

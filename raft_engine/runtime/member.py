@@ -33,7 +33,7 @@ from raft_engine.types.hard_state import Recovery
 from raft_engine.types.ids import Boot, NodeId, PeerId
 from raft_engine.types.log_id import BEFORE_LOG, LogId
 from raft_engine.types.membership import NodeAddress, StoredMembership
-from raft_engine.types.metrics import Alarm, RaftMetrics
+from raft_engine.types.metrics import Alarm, RaftMetrics, ServerState
 
 logger = logging.getLogger("raft_engine.node")
 
@@ -122,6 +122,16 @@ class Member:
         """Start the engine; nothing if it runs. Raises: RaftError: the directory or the address cannot be used."""
         async with self._lever:
             await self._start()
+
+    async def stay_stopped(self) -> None:
+        """Show of a member whose engine is not started what its hard state says; instead of `start_raft`.
+
+        Raises: Damaged, NewerFormat, StorageFailed.
+        """
+        stored = await asyncio.to_thread(self.data_dir.stored_hard_state)
+        self.last_metrics = RaftMetrics(
+            self.me, ServerState.SHUTDOWN, stored.vote.term, stored.vote, recovery=stored.recovery
+        )
 
     async def stop_raft(self) -> None:
         """Stop the engine; everybody who waits is answered. Nothing if it is stopped."""

@@ -219,6 +219,16 @@ class DataDir:
         self.close_stores()
         return restore(self.path, name, self._files)
 
+    def stored_hard_state(self) -> HardState:
+        """Return the hard state as it is on the disk, also while the stores are closed.
+
+        Raises: Damaged, NewerFormat, StorageFailed.
+        """
+        try:
+            return read_hard_state(self.path, self._files)[0]
+        except OSError as error:
+            raise storage_failed(error, "reading the hard state", self.path) from error
+
     def check_in_place(self) -> None:
         """Check that this is still the directory that was opened: files that are open can be written after it is gone.
 

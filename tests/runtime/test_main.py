@@ -191,6 +191,29 @@ async def test_the_program_wipes_only_the_boot_that_was_stopped_and_takes_it_bac
         assert node.boot_count == boot + 1
 
 
+async def test_a_node_that_is_served_stopped_shows_its_vote_and_can_be_wiped(tmp_path):
+    files = Files(tmp_path)
+    async with running(files, 1) as (node,):
+        await node.init(files.addresses)
+        await node.raft.wait().state(ServerState.LEADER)
+        vote, barrier = node.raft.metrics().vote, after((await node.raft.barrier()).log_id)
+    [segment] = (files.directory(1) / "log").glob("*.seg")
+    segment.write_bytes(b"no segment")
+    ending = asyncio.Event()
+    node = await Node.open(load_node_config(files.path(1)), ending, starts_engine=False)
+    end = asyncio.ensure_future(node.run())
+    async with httpx.AsyncClient(base_url=files.addresses[1].management) as client:
+        status = (await client.get("/v1/status")).json()
+        assert (status["state"], status["term"], status["fatal"]) == ("shutdown", vote.term, None)
+        await node.wipe(barrier, "its log is damaged")
+        status = (await client.get("/v1/status")).json()
+        assert status["recovering"]["until"]["index"] == barrier.index
+        await node.start_raft()
+        assert node.raft.metrics().recovery.until == barrier
+    ending.set()
+    await end
+
+
 @pytest.mark.parametrize("replaced", [False, True])
 async def test_a_node_whose_directory_is_gone_stops_and_says_so(replaced, tmp_path, monkeypatch):
     monkeypatch.setattr("raft_engine.runtime.member.DIRECTORY_LOOK_S", 0.01)
