@@ -15,11 +15,13 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from raft_engine.testing.fuzz import FuzzFailure, fuzz
 from raft_engine.testing.fuzz_targets import TARGETS
 
-_SHARE: int = 20_000
+_SHARE: Final = 20_000
+_SAID_EVERY_S: Final = 10
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for first in range(given.first, given.first + each, _SHARE)
         for name in names
     ]
-    started = time.monotonic()
+    started = said = time.monotonic()
     done: Counter[str] = Counter()
     understood: Counter[str] = Counter()
     failed: dict[str, str] = {}
@@ -46,6 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if failure and name not in failed:
             failed[name] = failure
             print(f"FAILED {failure}", file=sys.stderr, flush=True)  # noqa: T201
+        if time.monotonic() - said >= _SAID_EVERY_S:
+            said = time.monotonic()
+            print(f"{done.total()} inputs, {said - started:.0f} s", flush=True)  # noqa: T201
     for name in names:
         print(f"{done[name]:11} inputs, {understood[name]:11} understood  {name}")  # noqa: T201
     print(f"{done.total()} inputs in {time.monotonic() - started:.0f} s; {len(failed)} decoders failed")  # noqa: T201
