@@ -40,7 +40,7 @@ def bug(name: str, by: str, module: str, old: str, new: str, breaks: str) -> Mut
 VOTES = (
     bug(
         "grants_twice_in_a_term",
-        "seeds 100",
+        "test tests/core/test_voting.py::test_one_candidate_is_granted_in_a_term",
         "core.voting",
         "state.vote.node_id not in {NOBODY, sender.node_id}",
         "False",
@@ -72,7 +72,7 @@ VOTES = (
     ),
     bug(
         "compares_only_log_lengths",
-        "seeds 60",
+        "test tests/core/test_voting.py::test_a_candidate_whose_log_ends_before_ones_own_is_refused",
         "core.voting",
         "if request.last_log_id < _must_hold(state):",
         "if request.last_log_id.index < _must_hold(state).index:",
@@ -621,7 +621,7 @@ STORAGE = (
     ),
     bug(
         "sync_of_the_log_does_nothing",
-        "test tests/storage/test_crashes.py::test_without_power_from_any_call_on_the_log_holds_what_was_synced",
+        "seeds 10",
         "storage.segment_log",
         "            self._files.fdatasync(_open_file(active))\n            active.durable = active.end\n",
         "            active.durable = active.end\n",
@@ -629,7 +629,7 @@ STORAGE = (
     ),
     bug(
         "hard_state_is_not_synced",
-        "test tests/storage/test_crashes.py::test_without_power_from_any_call_on_the_log_holds_what_was_synced",
+        "seeds 40",
         "storage.two_slots",
         "            self._files.fdatasync(self._descriptor)\n            self._durable_slot = 1 - self._durable_slot\n",
         "            self._durable_slot = 1 - self._durable_slot\n",
@@ -693,7 +693,7 @@ STORAGE = (
     ),
     bug(
         "unsynced_leftovers_count_at_the_start",
-        "test tests/storage/test_segment_log.py::test_what_a_killed_process_left_unsynced_is_made_durable_before_it_counts",
+        "seeds 60",
         "storage.segment_log",
         "        self._files.fdatasync(descriptor)\n        segment.durable = segment.end\n        self._say_durable(segment)\n        if self._marks",
         "        segment.durable = segment.end\n        self._say_durable(segment)\n        if self._marks",

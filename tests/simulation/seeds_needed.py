@@ -24,7 +24,7 @@ RANGES: Final = 5
 RANGE_STEP: Final = 10_000
 FOUND_OTHERWISE: Final = "found"
 UNKNOWN: Final = "?"
-"""Stands for a range that was not measured while a later one was."""
+"""Stands for a range that was not measured, or not far enough, while a later one was: as good as not found."""
 _LINE = re.compile(r"^\| `(?P<name>\w+)` \| (?P<by>[^|]*) \| (?P<counts>[^|]*) \| [^|]* \| (?P<commit>\w*) \| [^|]* \|$")
 _HEAD = """\
 # Known bugs, and how many seeds the simulator needs for each
@@ -63,8 +63,7 @@ class Row:
         """The middle one; None: there is none, or most ranges did not find it."""
         if not self.stated:
             return None
-        known = [count for count in self.counts if count != UNKNOWN]
-        took = [float("inf") if count.startswith(">") else int(count) for count in known]
+        took = [int(count) if count.isdecimal() else float("inf") for count in self.counts]
         middle = statistics.median_low(took) if took else float("inf")
         return middle if middle <= self.stated else None
 
