@@ -32,10 +32,15 @@ async def open_raft(
 ) -> Raft:
     """Open (or create) `directory` and return its running engine; `shutdown` closes everything.
 
+    The first start of all waits, for as long as it takes, until every first member runs: start them side by side. What it
+    waits for is logged by `raft_engine.node`. Later starts wait for nobody.
+
     Args:
         members: raft address (host:port) of each first member, this node among them.
-    Raises: KeyError: this node is not among the members. StorageError, TransportError, Fatal.
+    Raises: ValueError: this node is not among the members. StorageError, TransportError, Fatal.
     """
+    if node_id not in members:
+        raise ValueError(f"node {node_id} is not among the members {sorted(members)}")
     listen = members[node_id]
     addresses = {NodeId(member): NodeAddress(raft=address, management="") for member, address in members.items()}
     member = Member(

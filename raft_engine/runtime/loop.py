@@ -160,7 +160,9 @@ class EngineLoop:
             self._loop.call_soon(self._drain)
 
     def write(self, data: bytes, done: WriteDone) -> Ticket:
-        """Have `data` appended; `done` is called once, never before this returns."""
+        """Have `data` appended; `done` is called once, never before this returns. Raises: TypeError: not bytes, nothing was done."""
+        if not isinstance(data, bytes):
+            raise _not_bytes(data)
         self._writes_bytes += len(data)
         if self._is_full() or (self._writes and self._writes_bytes > self.config.max_uncommitted_bytes):
             self._loop.call_soon(done, self._overloaded())
@@ -179,7 +181,10 @@ class EngineLoop:
         """Have `data` (None: a blank entry) appended after what was submitted before, if the world is as expected.
 
         Both are called once, never before this returns: `committed` with a `CommitOutcome` or a `Refusal`.
+        Raises: TypeError: not bytes, nothing was done.
         """
+        if data is not None and not isinstance(data, bytes):
+            raise _not_bytes(data)
         if self._is_full():
             self._loop.call_soon(committed, self._overloaded())
             self._loop.call_soon(done, self._overloaded())
@@ -356,6 +361,10 @@ class EngineLoop:
     def _failed_in_thread(self, error: BaseException) -> None:
         with contextlib.suppress(RuntimeError):  # as above
             self._loop.call_soon_threadsafe(self.fail, error)
+
+
+def _not_bytes(data: object) -> TypeError:
+    return TypeError(f"a write's data must be bytes, not {type(data).__name__}; encode it first")
 
 
 def _fatal(error: BaseException) -> Fatal:

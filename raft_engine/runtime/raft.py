@@ -125,7 +125,7 @@ class Raft:
     def submit_write(self, data: bytes, done: WriteDone) -> Ticket:
         """Have `data` committed and applied; `done` is called once with the result, after this returns.
 
-        Costs no future and no task. Raises: Fatal: the engine is gone.
+        Costs no future and no task. Raises: Fatal: the engine is gone. TypeError: `data` is not bytes; nothing was done.
         """
         self._check_running()
         return self._loop.write(data, done)

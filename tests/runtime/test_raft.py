@@ -85,6 +85,15 @@ async def test_a_callback_is_called_after_submit_write_has_returned(cluster):
     assert (await heard).result == 0
 
 
+@pytest.mark.parametrize("data", ["text", 5, bytearray(b"it could change meanwhile")])
+async def test_data_that_is_not_bytes_is_refused_and_the_node_goes_on(cluster, data):
+    leader = await cluster.leader()
+    for write in (leader.client_write, leader.client_write_ff, leader.write, lambda data: leader.client_write_many([data])):
+        with pytest.raises(TypeError, match="must be bytes, not"):
+            await write(data)
+    assert isinstance(await leader.client_write(b"on"), WriteOutcome)
+
+
 async def test_a_follower_refuses_a_write_and_names_the_leader(cluster):
     follower = (await cluster.followers())[0]
     with pytest.raises(ForwardToLeader) as refusal:
