@@ -111,7 +111,9 @@ def _next(run: RunFile) -> list[str]:
 
     if run.outcome not in RESUMABLE or run.broken_at is not None or not run.records:
         return []
-    return [f"raftctl runs resume {run.run_id}", f"raftctl runs abort {run.run_id}"]
+    resume, abort = f"raftctl runs resume {run.run_id}", f"raftctl runs abort {run.run_id}"
+    no_way_back = any(record["event"] == "no_way_back" for record in run.records)
+    return [resume] if no_way_back else [resume, abort]
 
 
 def resume(session: Session, run: RunOrFileArgument) -> None:

@@ -53,7 +53,7 @@ class Drain(Runbook):
             leads = survey.leader is not None and survey.leader.node_id == node
             steps = [
                 f"keep node {node} from campaigning (enable_elect off, until it is started again or drain --undo)",
-                f"hand leadership from node {node} to the voter that is least behind"
+                f"hand leadership from node {node} to the voter that is least behind and not drained itself"
                 if leads
                 else f"node {node} does not lead",
                 "nothing else changes: it votes and follows; it may be stopped for as long as a quorum is up without it",

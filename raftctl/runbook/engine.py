@@ -109,9 +109,10 @@ class Runbook(abc.ABC):
     def secure(self, run: Run) -> None:  # noqa: B027 (most runbooks leave nothing that must be secured)
         """Do what must be done before a run that cannot go back is left alone: a stopped node is started."""
 
-    def attention(self, run: Run) -> str:
-        """Return what an operator does when the run needs attention."""
-        return f"look with raftctl status; then raftctl runs resume {run.run_id}, or raftctl runs abort {run.run_id}"
+    def attention(self, run: Run, *, way_back: bool) -> str:
+        """Return what an operator does when the run needs attention; to take it back only while there is a way back."""
+        told = f"look with raftctl status; then raftctl runs resume {run.run_id}"
+        return f"{told}, or raftctl runs abort {run.run_id}" if way_back else told
 
     def receipt(self, run: Run) -> Facts:
         """Return what a finished run proves; by default its facts."""
@@ -307,12 +308,13 @@ class Run:
             told += f"; {trouble.message}"
         if error.code == "digest_mismatch":
             return self.ended(CtlError(error.code, told, hint=error.hint, measured=error.measured))
-        return self.needs_attention(runbook, CtlError("needs_attention", told, hint=error.hint, measured=error.measured))
+        failed = CtlError("needs_attention", told, hint=error.hint, measured=error.measured)
+        return self.needs_attention(runbook, failed, way_back=False)
 
     # -- the end -----------------------------------------------------------------------------------------------------------
 
-    def needs_attention(self, runbook: Runbook, error: CtlError) -> CtlError:
-        hint = error.hint or runbook.attention(self)
+    def needs_attention(self, runbook: Runbook, error: CtlError, *, way_back: bool = True) -> CtlError:
+        hint = error.hint or runbook.attention(self, way_back=way_back)
         self.ended(CtlError("needs_attention", error.message))
         return CtlError("needs_attention", error.message, hint=hint, rule_ids=error.rule_ids, measured=error.measured)
 

@@ -63,7 +63,7 @@ def leader_without(survey: Survey, target: int) -> NodeStatus:
 
 
 def hand_over(run: Run, target: int) -> Facts:
-    """Make another voter lead; nothing if the target does not."""
+    """Make another voter lead, one that is drained itself only if there is no other; nothing if the target does not lead."""
     survey = run.session.survey()
     leader = survey.leader
     if leader is None or leader.node_id != target:
@@ -75,7 +75,8 @@ def hand_over(run: Run, target: int) -> Facts:
     ]
     if not heirs:
         raise CtlError("target_unreachable", "no other voter can take over leadership")
-    heir = min(heirs, key=lambda item: item[1].lag)[0]
+    drained = {status.node_id for status in survey.statuses if not status.runtime_config.enable_elect}
+    heir = min(heirs, key=lambda item: (item[0] in drained, item[1].lag))[0]
     try:
         run.client.transfer_leader(heir, expect=Expect(term=leader.term, leader=leader.node_id), wait_s=BARRIER_WAIT_S)
     except CtlError as error:

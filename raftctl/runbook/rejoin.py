@@ -144,10 +144,11 @@ class Rejoin(Runbook):
             Step(name="disarm", title="Take back the permission if it was not used", do=self._disarm_if_unused),
         ]
 
-    def attention(self, run: Run) -> str:
+    def attention(self, run: Run, *, way_back: bool) -> str:
+        back = f", or take it back with raftctl runs abort {run.run_id}" if way_back else ""
         return (
-            f"node {self._target} recovers by itself while it runs; go on with raftctl runs resume {run.run_id}, "
-            f"or take it back with raftctl runs abort {run.run_id}; what was done: raftctl runs show {run.run_id}"
+            f"node {self._target} recovers by itself while it runs; go on with raftctl runs resume {run.run_id}{back}; "
+            f"what was done: raftctl runs show {run.run_id}"
         )
 
     def _driver(self, run: Run) -> Driver:

@@ -55,7 +55,7 @@ class RejoinBlank(Runbook):
         first = [f"start the process of node {node} ({self.params.driver})"] if starts else []
         return Plan(
             cluster=survey.cluster,
-            what=f"rejoin node {node} of cluster {survey.cluster} as a new life, as it is blank",
+            what=f"rejoin node {node} of cluster {survey.cluster} as a new life",
             findings=blank_rules(survey, node, lock_holder, starts=starts),
             tier=Tier.SEVERE,
             node=node,
@@ -87,7 +87,7 @@ class RejoinBlank(Runbook):
             Step(name="disarm", title="Take back the permission if it was not used", do=self._disarm_if_unused),
         ]
 
-    def attention(self, run: Run) -> str:
+    def attention(self, run: Run, *, way_back: bool) -> str:  # noqa: ARG002 (resume is the answer to either)
         return (
             f"once node {self._target} is taken in, every leader goes on with it by itself; go on watching with "
             f"raftctl runs resume {run.run_id}; what was done: raftctl runs show {run.run_id}"

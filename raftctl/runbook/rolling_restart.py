@@ -146,7 +146,7 @@ class RollingRestart(Runbook):
         if status is None or status.stopped:
             self._driver(run, node).start()
 
-    def attention(self, run: Run) -> str:
+    def attention(self, run: Run, *, way_back: bool) -> str:  # noqa: ARG002 (resume is the answer to either)
         return f"see that every node runs (raftctl status), then raftctl runs resume {run.run_id}"
 
     def receipt(self, run: Run) -> Facts:
@@ -155,7 +155,7 @@ class RollingRestart(Runbook):
 
     def receipt_lines(self, data: Mapping[str, Any]) -> list[str]:
         return [
-            f"Node {listed(data['restarted'])} of cluster {data['cluster']} was restarted, one after the other; all follow."
+            f"Restarted one after the other in cluster {data['cluster']}: node {listed(data['restarted'])}; all follow."
         ]
 
 

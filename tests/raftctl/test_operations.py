@@ -48,6 +48,17 @@ def test_a_drained_leader_leads_no_more_and_does_not_campaign(cluster, raftctl):
     assert cluster.nodes[1]["runtime_config"]["enable_elect"] is False
 
 
+def test_leadership_does_not_go_to_a_node_that_is_drained_already(cluster, raftctl):
+    raftctl("drain 2 --yes")
+    assert (3, 3) == (raftctl(f"{DRAIN} -o json").data["handed_to"], cluster.leader)
+
+
+def test_leadership_goes_to_a_drained_node_when_there_is_no_other(cluster, raftctl):
+    raftctl("drain 2 --yes")
+    raftctl("drain 3 --yes")
+    assert raftctl(f"{DRAIN} -o json").data["handed_to"] == cluster.leader != 1
+
+
 def test_a_drain_is_taken_back(cluster, raftctl):
     raftctl(DRAIN)
     assert "campaigns again" in raftctl("drain 1 --undo --yes").out

@@ -109,6 +109,9 @@ def test_a_run_that_died_is_undone_by_another_process_while_there_is_a_way_back(
     assert 9 == ended.code
     assert "nothing was undone: node 3" in ended.error["message"]
     assert "the barrier" in ended.error["message"]
+    assert "runs abort" not in ended.error["hint"]
+    (run,) = read_runs()
+    assert [f"raftctl runs resume {run.run_id}"] == raftctl(f"runs show {run.run_id} -o json").data["next"]
     assert "follower" == cluster.nodes[3]["state"]
     go_on(raftctl, killer, "resume")
     assert_rebuilt(cluster)

@@ -207,6 +207,9 @@ def test_when_there_is_no_way_back_it_says_why_and_secures(toy, monkeypatch):
     error = ended(start)
     assert 9 == error.exit_code
     assert "nothing was undone: the bridge is burnt" in error.message
+    assert error.hint is not None
+    assert "runs resume" in error.hint
+    assert "runs abort" not in error.hint
     assert "secure" == toy.told[-1]
     assert "undo c" not in toy.told
 
