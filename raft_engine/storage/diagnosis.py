@@ -70,7 +70,7 @@ def problem_of(error: StorageError, part: Part, kind: Kind | None = None) -> Rep
 def unreadable(error: OSError, part: Part, path: Path) -> Report:
     """Return the problem of a file that the operating system does not give out; one that is gone is lost."""
     kind = _BY_PART[part] if isinstance(error, FileNotFoundError) else Kind.UNREADABLE
-    return _problem(f"cannot be read: {error.strerror or error}", part, kind, str(path), None, None)
+    return _problem(f"cannot be read: {error.strerror or error}", part, kind, str(error.filename or path), None, None)
 
 
 def _problem(message: str, part: Part, kind: Kind, path: str, offset: int | None, record: int | None) -> Report:

@@ -154,9 +154,7 @@ class RollingRestart(Runbook):
         return {"order": order, "restarted": [node for node in order if run.facts.get(f"restarted_{node}")]}
 
     def receipt_lines(self, data: Mapping[str, Any]) -> list[str]:
-        return [
-            f"Restarted one after the other in cluster {data['cluster']}: node {listed(data['restarted'])}; all follow."
-        ]
+        return [f"Restarted one after the other in cluster {data['cluster']}: node {listed(data['restarted'])}; all follow."]
 
 
 def restart_order(survey: Survey, only: Sequence[int]) -> list[int]:

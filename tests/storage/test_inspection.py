@@ -50,6 +50,11 @@ def kinds(report) -> list[tuple[str, str]]:
     return [(problem["part"], problem["kind"]) for problem in report["problems"]]
 
 
+def test_a_file_that_is_gone_is_named(directory):
+    (directory / "log" / "marks").unlink()
+    assert [str(directory / "log" / "marks")] == [problem["path"] for problem in describe(directory)["problems"]]
+
+
 def test_a_sound_directory_is_described_and_has_no_problem(tmp_path):
     directory = used(tmp_path / "n1")
     write(directory.log, [membership_entry(4, 51, 1, 2)])

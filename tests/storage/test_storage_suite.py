@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from examples.counter import Counter
 from raft_engine.errors import StorageError
 from raft_engine.kv.commands import encode_put
 from raft_engine.kv.disk_store import DiskStore
@@ -314,3 +315,7 @@ def test_the_suite_finds_data_that_is_ahead_of_the_applied_index():
 
     with pytest.raises(AssertionError):
         run_suite(machine=MachineMaker(SaysLessThanItHas, put, reopened))
+
+
+def test_what_a_machine_returns_for_an_entry_without_data_is_its_own_business():
+    assert run_suite(machine=MachineMaker(make=Counter, data=lambda index: b"%d" % index)) >= 18
