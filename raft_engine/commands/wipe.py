@@ -91,11 +91,13 @@ def run(options: argparse.Namespace) -> int:
         _check_boot(data_dir.identity.boot_count, options.expect_boot, path)
         data_dir.check_barrier(until)
         retired = data_dir.wipe(until, options.reason)
+        recovery = data_dir.stored_hard_state().recovery
+        assert recovery is not None, "a wipe leaves a recovery behind"
     finally:
         data_dir.close()
     print(path / retired)
     _say(
-        f"node {node_id} keeps its vote and recovers until its log holds {until}; "
+        f"node {node_id} keeps its vote and recovers until its log holds {recovery.until}; "
         f"allow it to come back (raftctl allow-next-revert --to {node_id}), then start it"
     )
     return DONE

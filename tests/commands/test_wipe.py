@@ -67,6 +67,13 @@ def test_the_vote_is_kept_and_the_rest_retired(directory, capsys):
     assert "raftctl allow-next-revert --to 1" in err
 
 
+def test_a_second_wipe_names_the_later_of_both_barriers_as_that_is_what_it_waits_for(directory, capsys):
+    assert main(["wipe", str(directory), *UNTIL, *NAMED]) == 0
+    capsys.readouterr()
+    assert main(["wipe", str(directory), "--recover-until", "T5-N2.12", *NAMED]) == 0
+    assert f"recovers until its log holds {BARRIER}" in capsys.readouterr().err
+
+
 def test_the_boot_counter_stays_as_it_is(directory):
     assert main(["wipe", str(directory), *UNTIL, *NAMED]) == 0
     assert json.loads((directory / "identity.json").read_text())["identity"]["boot_count"] == 1
