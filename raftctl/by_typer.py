@@ -28,7 +28,7 @@ def run(current: Run, arguments: Sequence[str]) -> int:
 def _usage_error(current: Run, error: typer.TyperException, arguments: Sequence[str]) -> int:
     """Tell what is wrong with the command line, in the form the rest of it asks for."""
     context = getattr(error, "ctx", None)
-    message = error.format_message()
+    message = error.format_message().replace("Value error, ", "")  # the validator's own words, in front of ours
     if context is not None and message == context.get_help():
         sys.stderr.write(message + "\n")
         return ExitCode.USAGE

@@ -61,7 +61,7 @@ def show(
 def _flat(value: object) -> str:
     from raftctl.output.text import printable
 
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return ", ".join(printable(str(item)) for item in value)
     return printable(str(value))
 

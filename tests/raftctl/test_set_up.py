@@ -33,9 +33,15 @@ def test_a_context_is_added_used_shown_and_removed(raftctl):
     raftctl("context add other -e http://10.0.0.1:9101 -e http://10.0.0.2:9101")
     raftctl("context use other")
     assert raftctl("context show -o json").data["endpoints"] == ["http://10.0.0.1:9101", "http://10.0.0.2:9101"]
+    assert "endpoints: http://10.0.0.1:9101, http://10.0.0.2:9101\n" in raftctl("context show").out
     raftctl("context use demo")
     raftctl("context remove other --yes")
     assert "other" not in raftctl("context list -o name").out.split()
+
+
+def test_an_output_that_is_none_is_told_in_one_plain_sentence(raftctl):
+    told = "Invalid value for '--output' / '-o': 'yaml' is not one of 'table', 'wide', 'json', 'jsonl', 'name'."
+    assert told in raftctl("status -o yaml", code=2).err
 
 
 def test_a_context_that_is_not_there_is_3_and_the_known_ones_are_named(raftctl):
