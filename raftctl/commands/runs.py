@@ -38,7 +38,7 @@ def list_runs(session: Session) -> None:
     ]
     rows = [
         [
-            *(str(item[name]) for name in _COLUMNS),
+            *("-" if item[name] is None else str(item[name]) for name in _COLUMNS),
             Cell(str(item["outcome"]), Tone.GOOD if item["outcome"] == "done" else Tone.WARN),
             "intact" if item["intact"] else Cell("CHANGED", Tone.BAD),
         ]
@@ -88,7 +88,8 @@ def show(session: Session, run: RunArgument) -> None:
         "records": list(found.records),
     }
     began = found.began
-    head = f"{found.run_id}: {began.get('command')} of node {began.get('node')}, cluster {began.get('cluster')}: {found.outcome}"
+    of_node = "" if began.get("node") is None else f" of node {began['node']}"
+    head = f"{found.run_id}: {began.get('command')}{of_node}, cluster {began.get('cluster')}: {found.outcome}"
     table = Table([Column(title) for title in ("AT", "EVENT", "STEP", "WHAT")], rows)
     end = f"The journal is intact, its head is {found.head}." if found.broken_at is None else "The journal was CHANGED."
     if receipt is not None and receipt["matches"]:

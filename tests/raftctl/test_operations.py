@@ -90,6 +90,13 @@ def test_each_node_is_restarted_once_and_the_leader_last(cluster, raftctl):
     assert [2, 2, 2] == cluster.starts()
 
 
+def test_a_run_of_no_single_node_is_listed_and_shown_without_one(cluster, raftctl):
+    raftctl(RESTART)
+    (run,) = read_runs()
+    assert "None" not in raftctl("runs list").out
+    assert raftctl(f"runs show {run.run_id}").out.startswith(f"{run.run_id}: rolling-restart, cluster demo: done\n")
+
+
 def test_some_nodes_only(cluster, raftctl):
     assert [3] == raftctl("rolling-restart --only 3 --yes -o json").data["restarted"]
     assert [1, 1, 2] == cluster.starts()
