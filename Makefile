@@ -63,7 +63,7 @@ simulate: ## Simulated clusters under faults, new seeds for HOURS=1 hours; stops
 
 simulate-slice: ## What each change must pass: 20 virtual cluster hours, every kind and pair of faults, 20 seeds run twice
 	@sh scripts/setup.sh dev
-	@$(BIN)/python -m raft_engine.testing.simulate --seeds 1..1000 --seconds 57 --jobs 2 --every-kind --virtual-hours 20 --twice 20
+	@$(BIN)/python -m raft_engine.testing.simulate --seeds 1..1000 --seconds 57 --jobs 2 --weather mixed --every-kind --virtual-hours 20 --twice 20
 
 simulate-rejoins: ## Nodes wiped, lost and put back under all other faults, until REJOINS=50 of them are whole again
 	@sh scripts/setup.sh dev

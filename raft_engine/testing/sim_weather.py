@@ -124,7 +124,12 @@ def rejoin_weather_of(seed: int, nodes: int | None = None) -> Weather:
     return replace(weather, spares=spares, faults=replace(weather.faults, **rates))
 
 
-WEATHERS = {"any": weather_of, "rejoins": rejoin_weather_of}
+def mixed_weather_of(seed: int, nodes: int | None = None) -> Weather:
+    """Return any weather, and for every tenth seed that of rejoins: what is rare elsewhere is met there."""
+    return rejoin_weather_of(seed, nodes) if seed % 10 == 0 else weather_of(seed, nodes)
+
+
+WEATHERS = {"any": weather_of, "rejoins": rejoin_weather_of, "mixed": mixed_weather_of}
 """What `--weather` names."""
 
 

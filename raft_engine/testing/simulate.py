@@ -60,7 +60,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--seeds", type=parse_seeds, default=None, metavar="A..B", help="inclusive; default 1..100")
     add("--seconds", type=float, default=20.0, help="virtual seconds of faults per seed (default 20)")
     add("--nodes", type=int, default=None, help="size of every cluster; default: drawn per seed")
-    add("--weather", choices=WEATHERS, default="any", help="rejoins: nodes are wiped, lost and put back all the time")
+    add(
+        "--weather",
+        choices=WEATHERS,
+        default="any",
+        help="rejoins: nodes are wiped, lost and put back all the time; mixed: for every tenth seed",
+    )
     add(
         "--rejoins", type=int, default=0, metavar="N", help="weather of rejoins, until N nodes have come back, some each way"
     )
