@@ -168,7 +168,7 @@ class Client:
 
 def _pointed_to(problem: dict[str, object], at: int, count: int) -> int:
     leader = problem.get("leader")
-    node = leader.get("node_id") if isinstance(leader, dict) else leader
+    node = leader.get("id") if isinstance(leader, dict) else None
     return int(node) - 1 if isinstance(node, int) and node - 1 != at else (at + 1) % count
 
 
