@@ -48,6 +48,8 @@ class OperationsCluster(FakeCluster):
         running = status["state"] != "shutdown"
         if running and node == self.leader:
             self.sins.append(f"node {node} was stopped while it led")
+        if running and status["applied"]["index"] < status["last_log"]["index"]:
+            self.sins.append(f"node {node} was stopped while writes waited for it")
         others = [voter for voter in self.voters if voter != node and self.nodes[voter]["state"] == "shutdown"]
         if others:
             self.sins.append(f"node {node} was stopped while node {others[0]} was away")

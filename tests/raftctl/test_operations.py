@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import httpx
 import pytest
 
 from raftctl.runbook import engine, lock, proof, replace_node
 from raftctl.runbook.journal import read_runs
-from tests.raftctl.fake_cluster import problem
+from tests.raftctl.fake_cluster import Json, log_id, problem
 from tests.raftctl.killing import Clock, Killed, Killer
 from tests.raftctl.operations_cluster import NEW, OperationsCluster, mocked
 
@@ -100,6 +102,36 @@ def test_a_run_of_no_single_node_is_listed_and_shown_without_one(cluster, raftct
 def test_some_nodes_only(cluster, raftctl):
     assert [3] == raftctl("rolling-restart --only 3 --yes -o json").data["restarted"]
     assert [1, 1, 2] == cluster.starts()
+
+
+def taken_while_it_led(cluster: OperationsCluster, looks: int, **then: Json) -> None:
+    """Node 1 hands over with writes up to 103 in its log and 100 applied; after so many looks it is as `then` says."""
+
+    def hand_over(request: httpx.Request) -> httpx.Response:
+        reply = cluster._transfer_leader(1, json.loads(request.content))
+        cluster.nodes[1] |= {"last_log": log_id(103), "applied": log_id(100)}
+        cluster.answers("/v1/status", *[look] * looks, method="GET", node=1)
+        return reply
+
+    def look(_request: httpx.Request) -> httpx.Response:
+        if not cluster.scripted[1, "GET", "/v1/status"]:
+            cluster.nodes[1] |= then
+        return httpx.Response(200, json=cluster.nodes[1])
+
+    cluster.answers("/v1/trigger/transfer-leader", hand_over, node=1)
+
+
+@pytest.mark.parametrize("then", [{"applied": log_id(103)}, {"last_log": log_id(101), "applied": log_id(101)}])
+def test_a_former_leader_is_stopped_when_those_whose_writes_it_took_are_answered(cluster, raftctl, then: dict[str, Json]):
+    taken_while_it_led(cluster, 12, **then)
+    assert [2, 3, 1] == raftctl(f"{RESTART} -o json").data["restarted"]
+
+
+def test_a_former_leader_that_does_not_apply_what_it_took_is_not_stopped(cluster, raftctl):
+    taken_while_it_led(cluster, 1)
+    ended = raftctl(f"{RESTART} --timeout 5s", code=8)
+    assert "node 1 has applied its log up to 100 only, and holds 103 entries" in ended.err
+    assert [1, 2, 2] == cluster.starts()
 
 
 def test_a_cluster_that_is_not_whole_is_not_restarted(cluster, raftctl):
