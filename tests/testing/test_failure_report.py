@@ -30,7 +30,6 @@ def campaign(name, options):
         ("stale_append_truncates", 1),
         ("commits_what_the_leader_committed", 4),
         ("leader_counts_itself_before_its_flush", 1),
-        ("grants_without_comparing_logs", 1),
     ],
 )
 def test_a_real_bug_is_explained_by_a_shorter_schedule_that_still_fails(name, seed):
