@@ -101,6 +101,8 @@ class Checks:
                 upto = min(upto, command.after)
             elif isinstance(command, ResetLog):
                 upto = 0
+        if self._made_way_for_a_snapshot(promised, found.purged):
+            upto = 0
         assert found.hard_state.vote.term >= promised.hard_state.vote.term, (
             f"durability: {node.me} has forgotten its vote: {promised.hard_state.vote} was durable, "
             f"{found.hard_state.vote} is there"
@@ -113,6 +115,15 @@ class Checks:
         )
         for entry in promised.read(max(found.purged.index, promised.purged.index), upto):
             assert found.holds(entry.log_id), f"durability: {node.me} has lost {entry}, which was durable"
+
+    def _made_way_for_a_snapshot(self, promised: DiskImage, start: LogId) -> bool:
+        """Whether the log begins anew behind something committed that it contradicted.
+
+        A process that dies between adopting a leader's snapshot and resetting its log does the latter when it starts.
+        """
+        is_within = promised.purged.index < start.index <= promised.last.index
+        is_committed = 0 < start.index <= len(self.committed) and self.committed[start.index - 1].log_id == start
+        return is_within and is_committed and not promised.holds(start)
 
     # -- after every event -------------------------------------------------------------------------------------------------
 
