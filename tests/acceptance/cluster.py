@@ -464,6 +464,7 @@ def read_all(node: Node, prefix: str, consistency: str = "linearizable") -> dict
 
 
 def missing(load: Load, node: Node) -> list[str]:
-    """Return the acknowledged writes that `node` does not have, or has otherwise."""
+    """Return the writes acknowledged by now that `node` does not have, or has otherwise; writers may go on meanwhile."""
+    acknowledged = dict(load.acknowledged)
     found = read_all(node, load.prefix)
-    return [key for key, value in load.acknowledged.items() if found.get(key) != base64.b64encode(value).decode()]
+    return [key for key, value in acknowledged.items() if found.get(key) != base64.b64encode(value).decode()]
