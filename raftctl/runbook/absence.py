@@ -5,6 +5,7 @@ Source: field notes B 15, 21 (quorum arithmetic before an action, the next node 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from raftctl.errors import CtlError
@@ -17,10 +18,12 @@ from raftctl.guards import (
     one_leader,
     others_healthy,
     quorum_without_target,
+    refusal,
+    with_overrides,
 )
 from raftctl.output.text import human_seconds
 from raftctl.runbook.catch_up import LAG_SMALL
-from raftctl.runbook.engine import Run
+from raftctl.runbook.engine import Facts, Run
 from raftctl.survey import Survey
 
 _LOOK_EVERY_S: Final = 0.2
@@ -37,6 +40,17 @@ def away_rules(survey: Survey, node: int, lock_holder: str | None) -> list[Findi
         *([quorum_without_target(survey, node)] if node in survey.membership.voters else []),
         no_lock(survey, node, lock_holder),
     ]
+
+
+def hold(run: Run, findings: Sequence[Finding], what: str) -> Facts:
+    """Hold the rules once more when a run begins: the world may have moved since the plan was read.
+
+    Raises: CtlError: `refused`.
+    """
+    error = refusal(with_overrides(findings, run.overrides), what)
+    if error is not None:
+        raise error
+    return {"summary": "all rules hold"}
 
 
 def target_member(survey: Survey, node: int) -> Finding:

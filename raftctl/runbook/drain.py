@@ -14,9 +14,9 @@ import msgspec
 
 from raftctl.confirm import Tier
 from raftctl.errors import CtlError
-from raftctl.guards import Finding, finding, no_lock, refusal, with_overrides
+from raftctl.guards import Finding, finding, no_lock
 from raftctl.output.text import listed
-from raftctl.runbook.absence import away_rules, target_member
+from raftctl.runbook.absence import away_rules, hold, target_member
 from raftctl.runbook.engine import Facts, Plan, Run, Runbook, Step
 from raftctl.runbook.leadership import hand_over
 from raftctl.session import Session
@@ -82,10 +82,7 @@ class Drain(Runbook):
         return [voter, *away_rules(survey, self._node, lock_holder)]
 
     def _preflight(self, run: Run) -> Facts:
-        error = refusal(with_overrides(self._rules(run.session.survey(), None), run.overrides), f"drain {self._node}")
-        if error is not None:
-            raise error
-        return {"summary": "all rules hold"}
+        return hold(run, self._rules(run.session.survey(), None), f"drain {self._node}")
 
     def _mute(self, run: Run) -> Facts:
         self._set(run, campaigns=False)

@@ -26,12 +26,11 @@ from raftctl.guards import (
     one_leader,
     others_healthy,
     quorum_without_target,
-    refusal,
-    with_overrides,
 )
 from raftctl.model import Address, Expect, index_of
 from raftctl.output.progress import CatchUpBar
 from raftctl.output.text import human_bytes, human_seconds, listed
+from raftctl.runbook.absence import hold
 from raftctl.runbook.catch_up import LAG_SMALL, STALL_S
 from raftctl.runbook.engine import Facts, Plan, Run, Runbook, Step, no_way_back
 from raftctl.runbook.leadership import BARRIER_WAIT_S, hand_over, leader_without, until_settled
@@ -134,11 +133,7 @@ class ReplaceNode(Runbook):
     # -- before the change -------------------------------------------------------------------------------------------------
 
     def _preflight(self, run: Run) -> Facts:
-        findings = with_overrides(self._rules(run.session.survey(), None), run.overrides)
-        error = refusal(findings, f"replace-node {self.params.old}")
-        if error is not None:
-            raise error
-        return {"summary": "all rules hold"}
+        return hold(run, self._rules(run.session.survey(), None), f"replace-node {self.params.old}")
 
     def _add(self, run: Run) -> Facts:
         new, address = self.params.new, self.params.address
