@@ -17,17 +17,16 @@ import os
 import statistics
 import subprocess
 import sys
-import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from systems import BIN, BenchError, Ours, call
+from writing import WriterThreads, missing
 
 VALUE_BYTES = 100_000
 BATCH = 20
@@ -37,25 +36,13 @@ PAUSE_S = 0.002
 """Between two writes of a writer: a load, not a flood."""
 
 
-class Writers:
+class Writers(WriterThreads):
     """Two threads that put small values to the leader. `took`: when each write began, and how long it took, in seconds."""
 
     def __init__(self, urls: Sequence[str]) -> None:
         self.urls = urls
         self.took: list[tuple[float, float]] = []
-        self.acknowledged: dict[str, bytes] = {}
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._write, args=(number,)) for number in range(2)]
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
+        super().__init__(2)
 
     def _write(self, writer: int) -> None:
         at = number = 0
@@ -126,15 +113,6 @@ def measure(megabytes: int, rounds: int) -> dict[str, object]:
             "lost": lost,
             "receipt": receipts[-1],
         }
-
-
-def missing(url: str, acknowledged: dict[str, bytes]) -> int:
-    """Return how many acknowledged writes the node does not have."""
-    lost = 0
-    for key, value in acknowledged.items():
-        with urllib.request.urlopen(f"{url}/v1/kv/{key}?consistency=linearizable", timeout=30) as reply:
-            lost += reply.read() != value
-    return lost
 
 
 def summary(seconds: Sequence[float]) -> dict[str, float]:

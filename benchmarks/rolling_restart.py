@@ -12,19 +12,14 @@ the same run: `http` restarts the engines, `local` the processes. In the end eve
 from __future__ import annotations
 
 import argparse
-import base64
 import http.client
 import json
 import os
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
-import threading
 import time
-import urllib.parse
-import urllib.request
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,7 +29,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import itertools
 
-from systems import BIN, ROOT, WORK, BenchError
+from systems import BIN, ROOT, WORK, BenchError, is_taken
+from writing import WriterThreads, missing
 
 NODES = 3
 WRITERS = 3
@@ -48,8 +44,6 @@ RETRY_S = 0.01
 """Before a writer tries again what was not acknowledged."""
 REQUEST_S = 5.0
 """No answer for so long counts as a failed request."""
-PAGE = 500
-"""Values read at once in the end."""
 Span: TypeAlias = tuple[float, float]
 """Begin and end, in seconds of the monotonic clock."""
 
@@ -93,7 +87,7 @@ class Sandbox:
         return data
 
 
-class Writers:
+class Writers(WriterThreads):
     """Threads that write one value after the other.
 
     `took`: begin and end of each acknowledged write; `failed`: when an attempt was not acknowledged, and why.
@@ -102,20 +96,8 @@ class Writers:
     def __init__(self, urls: Sequence[str], count: int) -> None:
         self.took: list[Span] = []
         self.failed: list[tuple[float, str]] = []
-        self.acknowledged: dict[str, bytes] = {}
+        super().__init__(count)
         self._doors = [url.removeprefix("http://") for url in urls]
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._write, args=(number,)) for number in range(count)]
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
 
     def _write(self, writer: int) -> None:
         client = Client(self._doors)
@@ -176,14 +158,9 @@ def _free_base() -> int:
     """Return a port with room above it, for management and for peers (100 above)."""
     for base in range(21_000, 30_000, 200):
         ports = [base + offset + number for offset in (0, 100) for number in range(NODES)]
-        if not any(_is_taken(port) for port in ports):
+        if not any(is_taken(port) for port in ports):
             return base
     raise BenchError("no ports are free")
-
-
-def _is_taken(port: int) -> bool:
-    with socket.socket() as one:
-        return one.connect_ex(("127.0.0.1", port)) == 0
 
 
 def measure(rounds: int, writers: int, beside_s: float) -> dict[str, object]:
@@ -239,19 +216,6 @@ def gaps(load: Writers, span: Span) -> list[float]:
 
 def _within(at: float, spans: Sequence[Span]) -> bool:
     return any(begun <= at <= end for begun, end in spans)
-
-
-def missing(url: str, acknowledged: dict[str, bytes]) -> int:
-    """Return how many acknowledged writes the node does not have."""
-    found: dict[str, bytes] = {}
-    after = ""
-    while after is not None:
-        query = urllib.parse.urlencode({"prefix": "load/", "limit": PAGE, "after": after})
-        with urllib.request.urlopen(f"{url}/v1/kv?{query}", timeout=30) as reply:
-            page = json.load(reply)
-        found.update((item["key"], base64.b64decode(item["value_base64"])) for item in page["items"])
-        after = page["next"]
-    return sum(found.get(key) != value for key, value in acknowledged.items())
 
 
 def main() -> int:

@@ -239,7 +239,7 @@ class Skeleton(System):
         if not SKELETON.exists():
             raise BenchError("the upper bound is not on this machine")
         base = free_ports(1)[0]
-        while any(_is_taken(base + offset) for offset in (0, 1, 2, 10, 20)):
+        while any(is_taken(base + offset) for offset in (0, 1, 2, 10, 20)):
             base = free_ports(1)[0]
         self._base = base
         self.urls = [f"http://127.0.0.1:{base + 10}"] * 3
@@ -253,7 +253,7 @@ class Skeleton(System):
         return 0
 
 
-def _is_taken(port: int) -> bool:
+def is_taken(port: int) -> bool:
     with socket.socket() as one:
         return one.connect_ex(("127.0.0.1", port)) == 0
 
