@@ -35,6 +35,8 @@ _STATUS: Final = "/v1/status"
 _JSON: Final = {"content-type": "application/json"}
 _CANNOT_SERVE: Final = frozenset({"no_leader", "raft_stopped", "recovering", "blank", "shutting_down"})
 """What a node says that has done nothing and that another one may do."""
+_GAVE_UP: Final = "timed_out"
+"""What a node says that could not have a read confirmed in time, as one that is cut off from the others."""
 _DISK_WAIT_S: Final = 5.0
 """A wipe waits for several directories to be on disk."""
 
@@ -255,33 +257,39 @@ class HttpClusterClient:
         """Send to the first endpoint, then the first known member, that can serve, following it to the leader once.
 
         One that cannot be reached, knows no leader or does not take part has done nothing; a node that was removed knows
-        none for ever.
+        none for ever. Nor has a read done anything that nobody confirmed in time: the others are asked.
         """
         unreachable: CtlError | None = None
-        leaderless: Reply | None = None
+        refused: Reply | None = None
         members = [url for url in self._urls.values() if url not in self._order]
         for url in [*self._order, *members]:
             try:
                 reply = self._http.send(method, url + path, body=body, headers=headers)
             except CtlError as error:
-                if url in self._order:
-                    self._order.remove(url)
-                    self._order.append(url)
+                self._ask_last(url)
                 if error.code != "unreachable":
                     raise
                 unreachable = error
                 continue
             if reply.status == 421:
                 return self._http.send(method, self._leader_of(reply) + path, body=body, headers=headers)
-            if reply.status in {409, 503} and _code(reply) in _CANNOT_SERVE:
-                if leaderless is None or _code(reply) == "no_leader":  # says more than that a node is stopped
-                    leaderless = reply
-                continue
-            return reply
-        if leaderless is not None:
-            return leaderless
+            if method == "GET" and reply.status >= 500 and _code(reply) == _GAVE_UP:
+                self._ask_last(url)
+                refused = reply
+            elif reply.status in {409, 503} and _code(reply) in _CANNOT_SERVE:
+                if refused is None or _code(reply) == "no_leader":  # says more than that a node is stopped
+                    refused = reply
+            else:
+                return reply
+        if refused is not None:
+            return refused
         assert unreachable is not None
         raise unreachable
+
+    def _ask_last(self, url: str) -> None:
+        if url in self._order:
+            self._order.remove(url)
+            self._order.append(url)
 
     # -- one request ---------------------------------------------------------------------------------------------------
 

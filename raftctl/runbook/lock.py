@@ -42,6 +42,7 @@ _NOBODY_CAN: Final = frozenset(
 )
 """Nothing was written, and nobody else could have."""
 _TRIES: Final = 5
+_RELEASES: Final = 3
 
 
 class Holder(msgspec.Struct, frozen=True, kw_only=True):
@@ -237,10 +238,14 @@ class ClusterLock:
         return holder.run == self._run_id and holder.host == socket.gethostname()
 
     def _release(self, is_ours: Callable[[Holder], bool]) -> None:
-        try:
-            held = look(self._client)
-            if held is not None and is_ours(held.holder):
-                self._client.kv_delete(KEY, revision=held.revision, request_id=secrets.token_hex(16))
-        except CtlError:
-            pass
+        """Delete the key if it is ours. A lost reply is looked up: somebody waits for this lock, perhaps the next command."""
+        for _ in range(_RELEASES):
+            try:
+                held = look(self._client)
+                if held is not None and is_ours(held.holder):
+                    self._client.kv_delete(KEY, revision=held.revision, request_id=secrets.token_hex(16))
+                break
+            except CtlError as error:
+                if not error.outcome_unknown:
+                    break
         self._revision = None

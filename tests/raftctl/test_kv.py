@@ -98,3 +98,21 @@ def test_a_write_goes_to_another_node_when_one_does_not_answer(cluster, raftctl)
 def test_a_write_that_is_never_answered_is_7(cluster, raftctl):
     cluster.answers("/v1/kv/colour", *[httpx.ReadTimeout("slow")] * 1000, method="PUT")
     raftctl("kv put colour blue --timeout 300ms", code=7)
+
+
+def test_a_read_that_a_cut_off_node_could_not_have_confirmed_is_asked_of_another(cluster, raftctl):
+    cluster.keys[b"colour"] = (b"blue", 7)
+    cluster.answers("/v1/kv/colour", problem(504, "timed_out"), method="GET", node=1)
+    assert raftctl("kv get colour").out.strip() == "blue"
+
+
+def test_a_read_that_nobody_could_have_confirmed_is_7(cluster, raftctl):
+    for node in (1, 2, 3):
+        cluster.answers("/v1/kv/colour", *[problem(504, "timed_out")] * 9, method="GET", node=node)
+    raftctl("kv get colour --timeout 1ms", code=7)
+
+
+def test_a_write_whose_outcome_is_unknown_is_sent_to_no_other_node(cluster, raftctl):
+    cluster.answers("/v1/kv/colour", problem(504, "outcome_unknown"), method="PUT", node=1)
+    raftctl("kv put colour blue", code=None)
+    assert {1} == {node for _, node, _, _ in cluster.mutations}

@@ -63,6 +63,20 @@ def test_it_is_free_again_when_it_was_given_back(cluster, client):
     held_by(client, "two")
 
 
+@pytest.mark.parametrize("carried_out", [True, False])
+def test_it_is_given_back_though_a_reply_was_lost(cluster, client, carried_out: bool):
+    lock = held_by(client, "one")
+
+    def lost(_request: httpx.Request) -> httpx.Response:
+        if carried_out:
+            cluster.keys.clear()
+        raise httpx.ReadError("reset")
+
+    cluster.answers(PATH, lost, method="DELETE")
+    lock.release()
+    assert {} == cluster.keys
+
+
 def test_it_ends_by_itself_some_time_after_its_holder_died(cluster, client):
     held_by(client, "one")
     rewrite(cluster, expires_at="2020-01-01T00:00:00Z")
