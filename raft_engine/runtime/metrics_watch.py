@@ -1,7 +1,8 @@
 """What the engine looks like now, and telling those who watch when that changes.
 
-A picture is made when somebody asks, or while somebody watches, after events and then at most every few milliseconds:
-unwatched, a busy engine pays nothing. `version` counts the pictures that differ in more than the passing of time.
+A picture is made when somebody asks, or while somebody watches, after events and then at most every few milliseconds: an
+event that comes sooner is looked at when they are over. Unwatched, a busy engine pays nothing. `version` counts the pictures
+that differ in more than the passing of time.
 Source: openraft `metrics/wait.rs`.
 """
 
@@ -32,6 +33,8 @@ class MetricsWatch:
         """Of the picture last taken."""
         self._taken_at: Millis = 0.0
         self._watchers: set[asyncio.Future[None]] = set()
+        self._later: asyncio.TimerHandle | None = None
+        """Something happened just after a look: the next one."""
 
     def current(self) -> RaftMetrics:
         """Return the picture as of now."""
@@ -47,10 +50,19 @@ class MetricsWatch:
         return self.latest
 
     def look(self, now: Millis) -> None:
-        """Something happened: look again, if anybody watches and the last look was not just now."""
-        if self._watchers and now - self._taken_at >= INTERVAL_MS:
+        """Something happened: look again, if anybody watches; if the last look was just now, when its interval is over."""
+        if not self._watchers or self._later is not None:
+            return
+        left_ms = self._taken_at + INTERVAL_MS - now
+        if left_ms <= 0:
             self._taken_at = now
             self.current()
+        else:
+            self._later = asyncio.get_running_loop().call_later(left_ms / 1000, self._look_later, now + left_ms)
+
+    def _look_later(self, now: Millis) -> None:
+        self._later = None
+        self.look(now)
 
     async def wait_change(self, version: int, timeout_s: float) -> RaftMetrics:
         """Return the picture once its version is another one, or when the time is up."""

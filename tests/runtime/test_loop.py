@@ -256,6 +256,35 @@ async def test_a_watcher_is_woken_by_a_look_and_an_unwatched_engine_is_not_pictu
     assert watch.version > 2
 
 
+async def test_what_happens_just_after_a_look_is_seen_when_its_interval_is_over():
+    engine = ScriptedEngine()
+    watch = MetricsWatch(lambda: engine.metrics(0))
+    first = asyncio.ensure_future(watch.wait_change(watch.version, 30))
+    await turns()
+    engine.term = Term(2)
+    watch.look(1000)
+    await first
+    second = asyncio.ensure_future(watch.wait_change(watch.version, 30))
+    await turns()
+    engine.term = Term(3)
+    watch.look(1001)
+    async with asyncio.timeout(20):
+        assert (await second).term == 3
+
+
+async def test_however_much_happens_just_after_a_look_one_look_follows(monkeypatch):
+    watch = MetricsWatch(lambda: ScriptedEngine().metrics(0))
+    waiting = asyncio.ensure_future(watch.wait_change(watch.version, 30))
+    await turns()
+    watch.look(1000)
+    timers = []
+    monkeypatch.setattr(asyncio.get_running_loop(), "call_later", lambda delay_s, *call: timers.append(delay_s) or call)
+    for moment in (1001, 1002, 1003):
+        watch.look(moment)
+    assert [pytest.approx(0.004)] == timers
+    waiting.cancel()
+
+
 async def test_more_bytes_of_writes_than_may_be_uncommitted_are_not_accepted(made):
     loop = made(ScriptedEngine(), Config(max_uncommitted_bytes=10))
     heard = []
