@@ -89,6 +89,18 @@ def cover_writes(state: RaftState, upto: LogId, out: Outbox) -> None:
             out.respond(waiting.popleft()[1], unknown)
 
 
+def leave_waiting(state: RaftState, why: str, out: Outbox) -> None:
+    """The node ends: what is in the log may be committed by the others, be it a write or a change of members."""
+    tickets = [ticket for _, ticket in (*state.writes, *state.commit_waiters)]
+    if state.leader is not None:
+        tickets += [change.ticket for change in state.leader.changes]
+    state.writes.clear()
+    state.commit_waiters.clear()
+    unknown = Refusal(RefusalCode.OUTCOME_UNKNOWN, f"{why}; it may yet be committed", hint="read before you retry")
+    for ticket in tickets:
+        out.respond(ticket, unknown)
+
+
 def end_recovery(state: RaftState, out: Outbox) -> None:
     """A wiped node that durably holds its barrier is a full member again (docs/decisions: rejoin, way A)."""
     recovery = state.recovery

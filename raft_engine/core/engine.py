@@ -311,5 +311,6 @@ class Engine:
 
     def _shut_down(self, reason: str) -> None:
         replication.refuse_held_writes(self.state, reason, self._out)
+        committing.leave_waiting(self.state, reason, self._out)
         self.state.shut_down = True
         self._out.report("shut_down", reason, self.state.me.node_id)

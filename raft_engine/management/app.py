@@ -42,7 +42,7 @@ from raft_engine.management.exchange import (
 )
 from raft_engine.management.kv_routes import KeyValueRoutes
 from raft_engine.management.openapi import DESCRIPTION
-from raft_engine.management.problems import ProblemError, as_problem
+from raft_engine.management.problems import ProblemError, as_problem, left_unanswered
 from raft_engine.management.routes import ENDPOINTS
 from raft_engine.types.outcomes import RefusalCode
 
@@ -85,8 +85,7 @@ class ManagementApp:
             if not self.context.stopping:
                 raise
             # The server ends and waits no longer; the caller is told instead of being cut off.
-            gone = ProblemError(RefusalCode.SHUTTING_DOWN.value, "the endpoint stopped before the request was finished")
-            await self._reply_problem(scope, send, gone)
+            await self._reply_problem(scope, send, left_unanswered(scope["method"]))
         except HTTPException as error:
             await self._reply_problem(scope, send, _unrouted(scope, error))
         except Exception as error:  # noqa: BLE001 (the last resort: everything has an answer)

@@ -35,7 +35,7 @@ from raft_engine.management.exchange import (
     unescape,
 )
 from raft_engine.management.kv_routes import ITEM, check_has_data, found_reply, unreadable, write_timed_out, written_reply
-from raft_engine.management.problems import ProblemError, as_problem, refusal_problem
+from raft_engine.management.problems import ProblemError, as_problem, left_unanswered, refusal_problem
 from raft_engine.runtime.raft import Raft
 from raft_engine.types.ids import Ticket
 from raft_engine.types.outcomes import Outcome, ReadOutcome, Refusal, RefusalCode, WriteOutcome
@@ -260,8 +260,7 @@ class Slot:
     def give_up(self) -> None:
         """The endpoint ends and waits no longer."""
         self.forget()
-        detail = "the endpoint stopped before the request was finished"
-        self._reply(self._lane.problem(self.method, ProblemError(RefusalCode.SHUTTING_DOWN.value, detail)))
+        self._reply(self._lane.problem(self.method, left_unanswered(self.method)))
 
     def forget(self) -> None:
         """Nobody waits for the engine's answer any more."""

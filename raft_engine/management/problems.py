@@ -150,6 +150,14 @@ def refusal_problem(refusal: Refusal) -> ProblemError:
     )
 
 
+def left_unanswered(method: str) -> ProblemError:
+    """Return the answer to a request that was under way when the endpoint ended and could wait no longer."""
+    detail = "the endpoint stopped before the request was finished"
+    if method == "GET":
+        return ProblemError(RefusalCode.SHUTTING_DOWN.value, detail)
+    return ProblemError(RefusalCode.OUTCOME_UNKNOWN.value, f"{detail}; it may yet be", hint="read before you retry")
+
+
 def as_problem(error: Exception) -> ProblemError:
     """Return how `error` is told to a client; what nobody foresaw is logged here and told as `internal`."""
     match error:

@@ -7,6 +7,7 @@ from raft_engine.core.events import (
     Applied,
     MessageReceived,
     ReadRequested,
+    ShutdownRequested,
     SnapshotChunkStored,
     SnapshotInstalled,
     WriteRequested,
@@ -154,6 +155,13 @@ def test_a_deposed_leaders_write_is_answered_when_a_snapshot_covers_it_in_a_log_
     commands = node.do(SnapshotInstalled(snapshot))
     assert [(99, RefusalCode.OUTCOME_UNKNOWN), (98, RefusalCode.OUTCOME_UNKNOWN)] == told(commands)
     assert mine(3) == node.state.log.last
+
+
+def test_neither_is_known_when_the_node_ends():
+    node = leader()
+    told_twice(node)
+    unknown = RefusalCode.OUTCOME_UNKNOWN
+    assert [unknown, unknown] == [code for _, code in told(node.do(ShutdownRequested("the node was shut down")))]
 
 
 def test_both_hear_of_a_condition_that_does_not_hold():

@@ -10,6 +10,7 @@ from raft_engine.core.events import (
     MembershipChangeRequested,
     MessageReceived,
     PeerConnected,
+    ShutdownRequested,
     StepDownRequested,
     TransferLeaderRequested,
 )
@@ -178,6 +179,13 @@ def test_a_learner_goes_in_one_step():
 def test_removing_a_learner_that_is_none_is_refused():
     (refusal,) = outcomes(change(leader(), remove_learners=frozenset({NodeId(2)})))
     assert RefusalCode.NODE_NOT_FOUND is refusal.code
+
+
+def test_who_waits_when_the_leader_ends_is_told_that_the_change_may_yet_come_about():
+    node = leader()
+    change(node, add_learners=learner(4))
+    (refusal,) = outcomes(node.do(ShutdownRequested("the node was shut down")))
+    assert RefusalCode.OUTCOME_UNKNOWN is refusal.code
 
 
 def test_who_waits_too_long_is_told_that_it_goes_on_and_how_far_it_is():

@@ -320,12 +320,23 @@ async def test_whoever_hangs_up_is_forgotten(two):
         await forgotten.wait()
 
 
-async def test_a_stopping_endpoint_tells_whoever_still_waits(node, monkeypatch):
+async def test_a_stopping_endpoint_tells_a_writer_who_still_waits_that_the_outcome_is_unknown(node, monkeypatch):
     server = ManagementServer(node)
     port = await server.start("127.0.0.1", 0)
     submitted = asyncio.Event()
     monkeypatch.setattr(node.raft, "submit_write", lambda data, done: submitted.set() or 1)
     waiting = asyncio.create_task(_replies(port, PUT, 1, 0))
+    await submitted.wait()
+    await server.stop()
+    assert b'"code":"outcome_unknown"' in await waiting
+
+
+async def test_a_stopping_endpoint_tells_a_reader_who_still_waits(node, monkeypatch):
+    server = ManagementServer(node)
+    port = await server.start("127.0.0.1", 0)
+    submitted = asyncio.Event()
+    monkeypatch.setattr(node.raft, "submit_read", lambda lease, wait_ms, done: submitted.set() or 1)
+    waiting = asyncio.create_task(_replies(port, GET, 1, 0))
     await submitted.wait()
     await server.stop()
     assert b'"code":"shutting_down"' in await waiting

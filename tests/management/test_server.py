@@ -122,7 +122,7 @@ async def test_stopping_answers_a_long_poll(endpoint):
         assert (await asking).status_code == 304
 
 
-async def test_stopping_answers_a_write_that_hangs(endpoint, monkeypatch):
+async def test_stopping_answers_a_write_that_hangs_and_does_not_claim_that_it_was_not_done(endpoint, monkeypatch):
     endpoint.node.raft.write_answer = "never"
     submitted = asyncio.Event()
     monkeypatch.setattr(endpoint.node.raft, "submit_write", lambda data, done: submitted.set() or 1)
@@ -131,7 +131,7 @@ async def test_stopping_answers_a_write_that_hangs(endpoint, monkeypatch):
         await submitted.wait()
         await endpoint.server.stop()
         reply = await writing
-    assert (reply.status_code, reply.json()["code"]) == (503, "shutting_down")
+    assert (reply.status_code, reply.json()["code"]) == (504, "outcome_unknown")
 
 
 # --- what is not HTTP -----------------------------------------------------------------------------------------------------
