@@ -153,6 +153,10 @@ class Node:
         return self._config.advertise
 
     @property
+    def election_timeout_max_ms(self) -> float:
+        return self._config.raft.election_timeout_max_ms
+
+    @property
     def security(self) -> Security:
         return self._config.security
 

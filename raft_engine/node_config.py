@@ -45,8 +45,8 @@ class NodeConfig(msgspec.Struct, frozen=True):
     bootstrap: dict[NodeId, NodeAddress] | None
     raft: Config
     state_machine: str
-    snapshots_to_keep: int
     """`disk` or `memory`: where the key-value store keeps its data."""
+    snapshots_to_keep: int
     security: Security
     alarms: tuple[Alarm, ...]
 

@@ -20,8 +20,8 @@ from raftctl.survey import Survey
 
 LAG_MAX: Final = 5000
 """Entries another voter may be behind: openraft's replication_lag_threshold."""
-CONTACT_MS_MAX: Final = 1000.0
-"""For nodes that do not tell their election timeout: three of the default engine's longest; a busy machine passes."""
+CONTACT_MS_MIN: Final = 1000.0
+"""Silence that is never held against a node: three of the default engine's election timeouts; a busy machine passes."""
 SPACE_RESERVE_BYTES: Final = 64 * 1024 * 1024
 """Beside the data itself: one log segment and a snapshot's temporary file."""
 
@@ -243,10 +243,11 @@ def _not_leader(survey: Survey, target: int) -> Finding:
 
 
 def config_settled(survey: Survey, target: int | None) -> Finding:
-    """One set of voters, committed, and known alike by all; `target` need not know it."""
+    """One set of voters, committed, and known alike by all; `target` need not know it, nor can a node whose directory is new."""
     membership = survey.membership
     members = {*membership.voters, *membership.learners} - {target}
-    told = {index_of(status.membership.log_id) for status in survey.statuses if status.node_id in members}
+    asked = [status for status in survey.statuses if status.node_id in members and not survey.is_new_life(status)]
+    told = {index_of(status.membership.log_id) for status in asked}
     sets = "->".join("{" + ",".join(map(str, config)) + "}" for config in membership.configs) or "{}"
     committed = "committed" if membership.committed else "not committed"
     measured = (
@@ -258,7 +259,7 @@ def config_settled(survey: Survey, target: int | None) -> Finding:
 
 def others_healthy(survey: Survey, target: int) -> Finding:
     timeout_ms = survey.view.election_timeout_max_ms if survey.view is not None else None
-    contact_ms = timeout_ms or CONTACT_MS_MAX
+    contact_ms = max(timeout_ms or 0.0, CONTACT_MS_MIN)
     told: list[str] = []
     ill = 0
     for node_id in _others(survey, target):

@@ -55,6 +55,10 @@ class NodeControl(Protocol):
         """Where others are told to reach this node."""
 
     @property
+    def election_timeout_max_ms(self) -> float:
+        """The longest a follower of these settings waits for its leader."""
+
+    @property
     def security(self) -> Security: ...
 
     @property

@@ -114,6 +114,7 @@ def status_body(node: NodeControl, metrics: RaftMetrics) -> schema.Status:
         building_snapshot=metrics.building_snapshot,
         transfer_to=metrics.transfer_to,
         last_quorum_acked_ms_ago=_rounded(metrics.last_quorum_acked_ms_ago),
+        election_timeout_max_ms=node.election_timeout_max_ms,
         runtime_config=runtime_config_body(metrics.runtime_flags),
         alarms=[_alarm_body(alarm) for alarm in (*node.alarms, *metrics.alarms)],
         fatal=node.fatal or metrics.fatal,

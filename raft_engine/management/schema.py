@@ -290,6 +290,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     building_snapshot: bool
     transfer_to: int | None
     last_quorum_acked_ms_ago: float | None
+    election_timeout_max_ms: float
     runtime_config: RuntimeConfigBody
     alarms: list[AlarmBody]
     fatal: str | None

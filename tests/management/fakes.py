@@ -179,6 +179,7 @@ class FakeNode:
     incarnation = INCARNATION
     boot_count = 3
     engine_starts = 2
+    election_timeout_max_ms = 300.0
     version = "0.1.0"
 
     def __init__(self) -> None:

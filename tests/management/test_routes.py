@@ -129,6 +129,7 @@ async def test_status_of_a_leader_has_every_field_of_the_contract(node, client):
         "building_snapshot": False,
         "transfer_to": None,
         "last_quorum_acked_ms_ago": 1.25,
+        "election_timeout_max_ms": 300.0,
         "runtime_config": {"enable_tick": True, "enable_heartbeat": True, "enable_elect": True, "enable_pre_vote": True},
         "alarms": [
             {"code": "plaintext", "detail": "open to the network", "hint": "use TLS", "node": None},

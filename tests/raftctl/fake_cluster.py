@@ -100,6 +100,7 @@ class FakeCluster:
             "building_snapshot": False,
             "transfer_to": None,
             "last_quorum_acked_ms_ago": None,
+            "election_timeout_max_ms": 300.0,
             "runtime_config": {"enable_tick": True, "enable_heartbeat": True, "enable_elect": True, "enable_pre_vote": True},
             "alarms": [],
             "fatal": None,

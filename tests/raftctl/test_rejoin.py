@@ -76,6 +76,14 @@ def test_a_rule_that_does_not_hold_refuses_with_its_numbers(cluster: RejoinClust
     assert [] == list(read_runs())
 
 
+def test_silence_is_held_against_a_node_by_the_election_timeout_that_the_leader_tells(cluster, raftctl):
+    cluster.target(2)["last_ack_ms_ago"] = 5000.0
+    cluster.nodes[1]["election_timeout_max_ms"] = 8000.0
+    rules = {rule["rule"]: rule for rule in raftctl("rejoin-node 3 --dry-run -o json").data["rules"]}
+    assert rules["others-healthy"]["verdict"] == "ok"
+    assert "heard of within 8" in rules["others-healthy"]["threshold"]
+
+
 def test_a_node_with_a_new_directory_is_sent_to_the_other_way_back(cluster, raftctl):
     cluster.nodes[3].update(incarnation="f" * 32, birth="blank")
     assert "raftctl allow-next-revert --to 3" in raftctl(f"{LINE} -o json", code=5).error["hint"]
