@@ -45,7 +45,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that rules look at.
 
     `before` and `now`: two looks some moments apart. `token_mode`: permissions of the token's file, None: there is none.
-    `unfinished_runs`: runbooks in this machine's journals that began on this cluster and did not end.
+    `unfinished_runs`: runbooks in this machine's journals that began on this cluster and did not end, with the commands that
+    can end them.
     """
 
     before: Survey
@@ -56,7 +57,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     token_path: str = ""
     token_mode: int | None = None
     version: str = ""
-    unfinished_runs: Sequence[str] = ()
+    unfinished_runs: Mapping[str, Sequence[str]] = {}
 
 
 Rule = Callable[[Facts], Iterator[Diagnosis]]

@@ -190,8 +190,8 @@ def _versions(facts: Facts) -> Iterator[Diagnosis]:
 
 
 def _unfinished_runs(facts: Facts) -> Iterator[Diagnosis]:
-    for run in facts.unfinished_runs:
-        fix = f"raftctl runs resume {run}, or: raftctl runs abort {run}"
+    for run, commands in facts.unfinished_runs.items():
+        fix = ", or: ".join(commands) or f"raftctl runs show {run}"
         yield Diagnosis(severity=Severity.WARN, evidence=f"run {run} began on this machine and did not end", fix=fix)
 
 

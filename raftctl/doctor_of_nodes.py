@@ -14,6 +14,8 @@ from raftctl.output.text import human_bytes, human_ms
 ENTRIES_SINCE_SNAPSHOT_MAX: Final = 100_000
 """Twenty times the engine's default; a start has to apply them all again."""
 LOG_ENTRIES_MAX: Final = 1_000_000
+_OF_LIFE: Final = frozenset({"node_reverted", "not_admitted"})
+"""Alarms of a leader, and of the node itself, when it came back with an empty directory."""
 
 
 def _answers(facts: Facts) -> Iterator[Diagnosis]:
@@ -50,13 +52,18 @@ def _life(facts: Facts) -> Iterator[Diagnosis]:
     """Its directory is not the one that the configuration names."""
     for status in facts.now.statuses:
         lives = facts.now.membership.incarnations.get(status.node_id, ())
-        if lives and status.incarnation not in lives:
+        if facts.now.is_new_life(status):
             evidence = f"its directory is new (life {status.incarnation[:8]}), the cluster knows {lives[-1][:8]}"
             fix = f"raftctl rejoin-node {status.node_id} --blank"
             yield Diagnosis(severity=Severity.BAD, node=status.node_id, evidence=evidence, fix=fix)
         elif status.birth != "started":
             fix = "raftctl init gives birth to a cluster; raftctl member add lets it join one"
             yield Diagnosis(severity=Severity.WARN, node=status.node_id, evidence=f"is {status.birth}", fix=fix)
+
+
+def _is_new_life(facts: Facts, node: int | None) -> bool:
+    status = facts.now.status(node) if node is not None else None
+    return status is not None and facts.now.is_new_life(status)
 
 
 def _recovering(facts: Facts) -> Iterator[Diagnosis]:
@@ -74,7 +81,7 @@ def _lag(facts: Facts) -> Iterator[Diagnosis]:
             yield Diagnosis(
                 severity=Severity.INFO, node=node, evidence=f"is sent a snapshot, {done}", fix=f"raftctl watch --node {node}"
             )
-        elif target.state == "reverted":
+        elif target.state == "reverted" and not _is_new_life(facts, node):
             fix = f"raftctl allow-next-revert --to {node}, if it was wiped on purpose; else see its disk"
             yield Diagnosis(
                 severity=Severity.BAD, node=node, evidence="came back with less than it had acknowledged", fix=fix
@@ -156,8 +163,11 @@ def _disk(facts: Facts) -> Iterator[Diagnosis]:
 
 
 def _alarms(facts: Facts) -> Iterator[Diagnosis]:
+    """What the rule `life` says of a node is not said again."""
     for status in facts.now.statuses:
         for alarm in status.alarms:
+            if alarm.code in _OF_LIFE and _is_new_life(facts, alarm.node):
+                continue
             evidence = f"{alarm.code}: {alarm.detail}"
             yield Diagnosis(severity=Severity.BAD, node=alarm.node or status.node_id, evidence=evidence, fix=alarm.hint)
 

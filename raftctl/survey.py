@@ -98,10 +98,12 @@ class Survey(msgspec.Struct, frozen=True, kw_only=True):
     def _is_up(self, node_id: int) -> bool:
         """Answers, runs its engine, and is the life of the node that the configuration names."""
         status = self.status(node_id)
-        if status is None or status.stopped or status.fatal is not None:
-            return False
-        lives = self.membership.incarnations.get(node_id, ())
-        return not lives or status.incarnation in lives
+        return not (status is None or status.stopped or status.fatal is not None or self.is_new_life(status))
+
+    def is_new_life(self, status: NodeStatus) -> bool:
+        """Whether its directory is new: the configuration names another life of this node."""
+        lives = self.membership.incarnations.get(status.node_id, ())
+        return bool(lives) and status.incarnation not in lives
 
     def role(self, node_id: int | None) -> str:
         """`voter`, `learner`, or a dash for a node that no configuration names."""

@@ -78,11 +78,11 @@ def _token_file(session: Session) -> tuple[str, int | None]:
         return str(path), None
 
 
-def _unfinished(cluster: str) -> list[str]:
+def _unfinished(cluster: str) -> dict[str, list[str]]:
     from raftctl.runbook.journal import RESUMABLE, read_runs
 
     runs = [run for run in read_runs() if run.records and run.outcome in RESUMABLE]
-    return [run.run_id for run in runs if run.began.get("cluster") == cluster]
+    return {run.run_id: run.next_commands for run in runs if run.began.get("cluster") == cluster}
 
 
 def _item(one: Diagnosis) -> dict[str, object]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import typer
 
     from raftctl.options import RunArgument, RunOrFileArgument
-    from raftctl.runbook.journal import Record, RunFile
+    from raftctl.runbook.journal import Record
 
 _COLUMNS: Final = ("run", "command", "cluster", "node", "began")
 
@@ -84,7 +84,7 @@ def show(session: Session, run: RunArgument) -> None:
         "torn": found.torn_bytes > 0,
         "head_sha256": found.head,
         "receipt": receipt,
-        "next": _next(found),
+        "next": found.next_commands,
         "records": list(found.records),
     }
     began = found.began
@@ -94,7 +94,7 @@ def show(session: Session, run: RunArgument) -> None:
     end = f"The journal is intact, its head is {found.head}." if found.broken_at is None else "The journal was CHANGED."
     if receipt is not None and receipt["matches"]:
         end += f" The receipt {receipt['path']} is of this journal."
-    lines = [end, *(f"next: {command}" for command in _next(found))]
+    lines = [end, *(f"next: {command}" for command in found.next_commands)]
     session.output.show(
         "run", data, [printable(head), "", table, "", *lines], items=list(found.records), names=[found.run_id]
     )
@@ -104,17 +104,6 @@ def _what(record: Record) -> str:
     """Return what a record says, for people."""
     told = record.get("summary") or record.get("message") or record.get("why")
     return str(told or ", ".join(record.get("facts", {})))
-
-
-def _next(run: RunFile) -> list[str]:
-    """Return what can be done with it."""
-    from raftctl.runbook.journal import RESUMABLE
-
-    if run.outcome not in RESUMABLE or run.broken_at is not None or not run.records:
-        return []
-    resume, abort = f"raftctl runs resume {run.run_id}", f"raftctl runs abort {run.run_id}"
-    no_way_back = any(record["event"] == "no_way_back" for record in run.records)
-    return [resume] if no_way_back else [resume, abort]
 
 
 def resume(session: Session, run: RunOrFileArgument) -> None:
@@ -194,7 +183,7 @@ def _show_next(session: Session, run_id: str) -> None:
     found = find_run(run_id)
     begun = [str(record["step"]) for record in found.records if record["event"] == "step_begun"]
     done = [str(record["step"]) for record in found.records if record["event"] == "step_done"]
-    data = {"run": run_id, "outcome": found.outcome, "steps_begun": begun, "steps_done": done, "next": _next(found)}
+    data = {"run": run_id, "outcome": found.outcome, "steps_begun": begun, "steps_done": done, "next": found.next_commands}
     view = [f"{run_id}: {found.outcome}; steps done: {', '.join(done) or 'none'}", "Nothing was done: --dry-run."]
     session.output.show("plan", data, view, names=[run_id])
 

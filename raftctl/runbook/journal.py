@@ -173,6 +173,15 @@ class RunFile(msgspec.Struct, frozen=True, kw_only=True):
         last = self.records[-1] if self.records else {}
         return str(last.get("outcome", "unfinished"))
 
+    @property
+    def next_commands(self) -> list[str]:
+        """What can be done with it; nothing, if it ended or its journal cannot be trusted."""
+        if self.outcome not in RESUMABLE or self.broken_at is not None or not self.records:
+            return []
+        resume, abort = f"raftctl runs resume {self.run_id}", f"raftctl runs abort {self.run_id}"
+        no_way_back = any(record["event"] == "no_way_back" for record in self.records)
+        return [resume] if no_way_back else [resume, abort]
+
     def check_intact(self) -> None:
         """Raises: CtlError: `journal_damaged`, naming the line."""
         if self.broken_at is not None:

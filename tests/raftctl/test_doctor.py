@@ -58,6 +58,11 @@ def joint(cluster):
         status["membership"] = {**status["membership"], "configs": [[1, 2, 3], [1, 2]], "committed": False}
 
 
+def blank(cluster):
+    cluster.nodes[3].update(incarnation="f" * 32, birth="blank")
+    cluster.nodes[3]["membership"] = {"configs": [], "learners": [], "nodes": {}, "log_id": None, "committed": False}
+
+
 CASES = {
     "timers": (
         lambda c: c.nodes[2]["runtime_config"].update(enable_elect=False),
@@ -80,7 +85,7 @@ CASES = {
     ),
     "applying": (lambda c: c.nodes[2].update(committed=log_id(90_000)), "raftctl top"),
     "disk": (lambda c: c.nodes[2].update(free_bytes=10**8, kv={"keys": 1, "bytes": 10**8}), "purge-log --upto 50 --node 2"),
-    "life": (lambda c: c.nodes[3].update(incarnation="f" * 32, birth="blank"), "rejoin-node 3 --blank"),
+    "life": (blank, "rejoin-node 3 --blank"),
     "stale-leader": (two_leaders, "watch --node 3"),
     "config-settled": (joint, "finishes the change"),
     "answers": (lambda c: c.down.update({3: REFUSED}), "start its process"),
@@ -195,6 +200,26 @@ def test_a_runbook_that_did_not_end_is_found(cluster, raftctl):
     run_id = next(iter(raftctl("runs list -o json").data["items"]))["run"]
     journal.close()
     assert f"raftctl runs resume {run_id}" in found(raftctl)["unfinished-runs"]["fix"]
+
+
+def test_no_abort_is_offered_for_a_run_that_has_no_way_back(cluster, raftctl):
+    from raftctl.runbook.journal import FORMAT, Journal
+
+    journal = Journal.begin("rejoin-node-3")
+    journal.write("run_begun", journal=FORMAT, command="rejoin-node", cluster="demo", params={}, node=3)
+    journal.write("no_way_back", step="catch-up")
+    journal.close()
+    assert found(raftctl)["unfinished-runs"]["fix"] == f"raftctl runs resume {journal.run_id}"
+
+
+def test_an_empty_directory_is_told_once(cluster, raftctl):
+    blank(cluster)
+    cluster.nodes[1].update(alarms=[{"code": "node_reverted", "detail": "came back empty", "hint": "h", "node": 3}])
+    cluster.nodes[3].update(alarms=[{"code": "not_admitted", "detail": "is blank", "hint": "h", "node": 3}])
+    cluster.target(3).update(state="reverted")
+    about_it = {rule for rule, one in found(raftctl).items() if one["node"] == 3}
+    assert about_it == {"life"}
+    assert "config-settled" not in found(raftctl)
 
 
 # -- clocks and places, without a cluster --------------------------------------------------------------------------------
