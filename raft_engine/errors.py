@@ -300,7 +300,7 @@ class StorageFailed(Fatal):
 
 
 class Panicked(Fatal):
-    """A bug: an assertion of the engine, or an exception of the state machine."""
+    """A bug: an assertion of the engine, or an exception of the state machine; the message says whose, and on which entry."""
 
 
 class Stopped(Fatal):

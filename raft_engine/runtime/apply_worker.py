@@ -10,12 +10,13 @@ Source: openraft `core/sm/`; dissertation 5.1.
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from raft_engine.core.commands import Apply, BuildSnapshot, InstallSnapshot, StoreSnapshotChunk
 from raft_engine.core.events import Applied, Event, SnapshotBuilt, SnapshotChunkStored, SnapshotInstalled
-from raft_engine.errors import Panicked, SnapshotDeferred
+from raft_engine.errors import Fatal, Panicked, SnapshotDeferred, StorageError
 from raft_engine.runtime.entry_cache import EntryCache
 from raft_engine.runtime.io_threads import IoThreads
 from raft_engine.storage.interface import LogStorage, SnapshotStorage, StateMachine
@@ -119,9 +120,10 @@ class ApplyWorker:
         self._go_on()
 
     def _apply(self, entries: list[Entry]) -> None:
-        results = self._state_machine.apply(entries)
+        with _blaming_the_state_machine(lambda: f"applying {_told(entries)}"):
+            results = self._state_machine.apply(entries)
         if len(results) != len(entries):
-            raise Panicked(f"the state machine gave {len(results)} results for {len(entries)} entries")
+            raise Panicked(f"the state machine gave {len(results)} results for {len(entries)} entries, {_told(entries)}")
         self._note_membership(entries)
         self._applied = entries[-1].log_id
         self._counters.apply_batches += 1
@@ -138,13 +140,18 @@ class ApplyWorker:
     def _build(self) -> None:
         self._queue.popleft()
         self._building = True
+        applied, membership = self._applied, self._membership
+
+        def what() -> str:
+            return f"giving its snapshot at {applied}"
+
         try:
-            chunks = self._state_machine.snapshot()
+            with _blaming_the_state_machine(what):
+                chunks = self._state_machine.snapshot()
         except SnapshotDeferred:
             self._built(None)
             return
-        applied, membership = self._applied, self._membership
-        self._threads.run(lambda: self._snapshots.build(applied, membership, chunks), self._built)
+        self._threads.run(lambda: self._snapshots.build(applied, membership, _blamed(chunks, what)), self._built)
 
     def _built(self, meta: SnapshotMeta | None) -> None:
         self._building = False
@@ -168,7 +175,8 @@ class ApplyWorker:
 
         def install() -> None:
             self._snapshots.adopt(meta)
-            self._state_machine.restore(self._snapshots.open(meta), meta.last_log_id)
+            with _blaming_the_state_machine(lambda: f"taking in the snapshot at {meta.last_log_id}"):
+                self._state_machine.restore(self._snapshots.open(meta), meta.last_log_id)
 
         def then(_: None) -> None:
             self._applied = meta.last_log_id
@@ -178,3 +186,28 @@ class ApplyWorker:
             self._go_on()
 
         self._threads.run(install, then)
+
+
+@contextlib.contextmanager
+def _blaming_the_state_machine(what: Callable[[], str]) -> Iterator[None]:
+    """Say whose exception it is and at what; one of a disk is left as it is.
+
+    Raises: Panicked.
+    """
+    try:
+        yield
+    except (Fatal, StorageError, OSError, SnapshotDeferred):
+        raise
+    except Exception as error:
+        message = f"the state machine raised {type(error).__name__} on {what()}: {error}"
+        raise Panicked(f"{message}; its state cannot be trusted any more, and the node stops") from error
+
+
+def _blamed(chunks: Iterable[bytes], what: Callable[[], str]) -> Iterator[bytes]:
+    with _blaming_the_state_machine(what):
+        yield from chunks
+
+
+def _told(entries: Sequence[Entry]) -> str:
+    first, last = entries[0].log_id, entries[-1].log_id
+    return f"entry {first}" if len(entries) == 1 else f"entries {first} to {last}, one of them"

@@ -310,7 +310,7 @@ class EngineLoop:
         if self.is_over:
             return
         self.fatal = _fatal(error)
-        logger.critical("the engine ends: %s", self.fatal, exc_info=None if isinstance(error, Fatal) else error)
+        logger.critical("the engine ends: %s", self.fatal, exc_info=error if _has_a_story(error) else None)
         self._end(str(self.fatal))
 
     def close(self) -> None:
@@ -377,6 +377,11 @@ def _fatal(error: BaseException) -> Fatal:
         fatal = Panicked(f"{type(error).__name__}: {error}; this is a bug, and the node stops rather than go on with it")
     fatal.__cause__ = error
     return fatal
+
+
+def _has_a_story(error: BaseException) -> bool:
+    """Whether its traceback tells more than its words: nobody foresaw it, or a state machine raised it."""
+    return not isinstance(error, Fatal) or (isinstance(error, Panicked) and error.__cause__ is not None)
 
 
 def outcome_error(refusal: Refusal, fatal: Fatal | None) -> Fatal | None:

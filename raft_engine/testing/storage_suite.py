@@ -17,11 +17,17 @@ Source: openraft `testing/log/suite.rs` (HEAD, 45 cases); what is about reopenin
 
 from __future__ import annotations
 
+import linecache
 import random
+import re
+import reprlib
 import threading
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from itertools import islice, pairwise
+from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -45,6 +51,7 @@ from raft_engine.types.membership import (
 from raft_engine.types.snapshot import SnapshotMeta
 from raft_engine.types.vote import NO_VOTE, Vote
 
+Given = TypeVar("Given")
 OpenLog = Callable[[], LogStorage]
 """Opens the log; called again it opens the same one again."""
 
@@ -81,26 +88,50 @@ def run_suite(
 ) -> int:
     """Run every case that fits what is given, each against a fresh store, and return how many there were.
 
-    Raises: AssertionError: the store breaks the contract; the case's name is in the traceback.
+    Raises: AssertionError: the store breaks the contract; it names the case and what does not hold. What the store itself raises
+        has a note with the case.
     """
     count = 0
     for log_case in LOG_CASES if make_log is not None else ():
         assert make_log is not None
-        log_case(make_log())
+        _run_case(log_case, make_log())
         count += 1
     for snapshot_case in SNAPSHOT_CASES if make_snapshots is not None else ():
         assert make_snapshots is not None
-        snapshot_case(make_snapshots())
+        _run_case(snapshot_case, make_snapshots())
         count += 1
     for machine_case in STATE_MACHINE_CASES if machine is not None else ():
         assert machine is not None
-        machine_case(machine)
+        _run_case(machine_case, machine)
         count += 1
     if make_log is not None and make_snapshots is not None and machine is not None:
         for start_case in START_CASES:
-            start_case(Stores(make_log(), make_snapshots(), machine))
+            _run_case(start_case, Stores(make_log(), make_snapshots(), machine))
             count += 1
     return count
+
+
+def _run_case(case: Callable[[Given], None], given: Given) -> None:
+    name = case.__name__.removeprefix("check_").replace("_", " ")
+    try:
+        case(given)
+    except AssertionError as error:
+        raise AssertionError(f"{name}: {_what_failed(error)}") from error
+    except Exception as error:
+        error.add_note(f"in the case: {name}")
+        raise
+
+
+def _what_failed(error: AssertionError) -> str:
+    """Return the condition that does not hold, with what stands for its names where it was looked at."""
+    if str(error):
+        return str(error)
+    steps = list(traceback.walk_tb(error.__traceback__))
+    frame, line_number = steps[-1]
+    line = linecache.getline(frame.f_code.co_filename, line_number).strip()
+    names = [name for name in dict.fromkeys(re.findall(r"\w+", line)) if name in frame.f_locals]
+    values = ", ".join(f"{name} = {reprlib.repr(frame.f_locals[name])}" for name in names)
+    return f"{line} ({Path(frame.f_code.co_filename).name}:{line_number}{'; ' if values else ''}{values})"
 
 
 # --- what the cases are made of ----------------------------------------------------------------------------------------

@@ -198,6 +198,34 @@ def test_a_state_machine_with_too_few_results_is_a_bug():
         bench.apply(0, 3)
 
 
+def test_a_state_machine_that_raises_is_named_with_what_it_was_at():
+    def fail(*_):
+        raise KeyError("k")
+
+    bench = Bench()
+    bench.machine.apply = fail
+    with pytest.raises(Panicked, match=r"raised KeyError on applying entries T0-N0\.1 to T1-N1\.3, one of them: 'k'"):
+        bench.apply(0, 3)
+    bench = Bench()
+    bench.machine.restore = fail
+    bench.worker.put(InstallSnapshot(bench.received(["theirs"], 8)))
+    with pytest.raises(Panicked, match=r"raised KeyError on taking in the snapshot at \S+\.8: 'k'"):
+        bench.threads.finish_next()
+
+
+def test_chunks_of_a_snapshot_that_end_in_an_exception_are_the_state_machines():
+    def chunks():
+        yield b"x"
+        raise KeyError("k")
+
+    bench = Bench()
+    bench.apply(0, 3)
+    bench.machine.snapshot = chunks
+    bench.worker.put(BuildSnapshot())
+    with pytest.raises(Panicked, match=r"raised KeyError on giving its snapshot at T1-N1\.3: 'k'"):
+        bench.threads.finish_next()
+
+
 def test_a_gap_in_what_is_asked_for_is_a_bug():
     with pytest.raises(AssertionError, match="a gap"):
         Bench().apply(4, 6)

@@ -444,12 +444,14 @@ async def test_a_failing_disk_ends_the_engine_and_nothing_is_acknowledged():
     await cluster.stop()
 
 
-async def test_a_failing_state_machine_ends_the_engine_as_a_bug():
+async def test_a_failing_state_machine_ends_the_engine_and_is_named_with_the_entry(caplog):
     cluster = Cluster(1)
     await cluster.start()
     leader = await cluster.leader()
-    with pytest.raises(Panicked, match="chokes on poison"):
+    with pytest.raises(Panicked, match=r"the state machine raised \w+ on applying entry T\d+-N1\.\d+: .*chokes on poison"):
         await leader.client_write(b"poison")
+    assert "a bug" not in leader.fatal
+    assert "Traceback" in caplog.text  # of the state machine, for who wrote it
     with pytest.raises(Fatal):
         await leader.read_index()
     await cluster.stop()

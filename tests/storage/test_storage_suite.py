@@ -208,6 +208,16 @@ class LosesWhatIsNotClosed:
         return Opened()
 
 
+class NeverSavesAVote(MemoryLog):
+    def save_hard_state(self, state):
+        pass
+
+
+class CannotSaveAVote(MemoryLog):
+    def save_hard_state(self, state):
+        raise ZeroDivisionError
+
+
 @pytest.mark.parametrize(
     "broken",
     [
@@ -224,6 +234,20 @@ class LosesWhatIsNotClosed:
 def test_the_suite_finds_a_broken_log(broken):
     with pytest.raises(AssertionError):
         run_suite(lambda: in_memory(broken()))
+
+
+def test_the_suite_says_which_case_fails_and_what_does_not_hold():
+    with pytest.raises(AssertionError) as failed:
+        run_suite(lambda: in_memory(NeverSavesAVote()))
+    told = str(failed.value)
+    assert told.startswith("a saved vote is read back: assert log.hard_state() == saved (storage_suite.py:")
+    assert "saved = HardState(" in told
+
+
+def test_the_suite_says_in_which_case_a_store_raises():
+    with pytest.raises(ZeroDivisionError) as failed:
+        run_suite(lambda: in_memory(CannotSaveAVote()))
+    assert failed.value.__notes__ == ["in the case: a saved vote is read back"]
 
 
 def test_the_suite_finds_a_log_that_keeps_only_what_was_closed():
