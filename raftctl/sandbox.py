@@ -110,10 +110,10 @@ class Sandbox:
         node = self.state.nodes[number]
         return node.pid != 0 and _began(node.pid) == node.began
 
-    def start(self, number: int) -> None:
-        """Start a node's process unless it runs; it outlives this program."""
+    def start(self, number: int) -> bool:
+        """Start a node's process unless it runs, and return whether that was needed; it outlives this program."""
         if self.running(number) or self._adopted(number):
-            return
+            return False
         self.check_ports([number])
         with self.log_path(number).open("ab") as log:
             process = subprocess.Popen(  # noqa: S603 (this very Python, our own module)
@@ -126,6 +126,7 @@ class Sandbox:
         node = self.state.nodes[number]
         node.pid, node.began = process.pid, _began(process.pid) or 0
         self._save()
+        return True
 
     def _adopted(self, number: int) -> bool:
         """Take in a process that a program started which died before it could note the pid; return whether there is one.

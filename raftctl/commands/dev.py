@@ -55,15 +55,22 @@ def up(
             "config", f"the sandbox in {path} has {had} nodes, not {nodes}", hint="raftctl dev down --purge ends it"
         )
     sandbox.check_ports([number for number in sandbox.state.nodes if not sandbox.running(number)])
-    for number in sandbox.state.nodes:
-        sandbox.start(number)
-    session.output.note(f"started {nodes} nodes in {path}; waiting for a leader")
+    started = [number for number in sandbox.state.nodes if sandbox.start(number)]
+    session.output.note(f"{_started(started, nodes)} in {path}; waiting for a leader")
     survey = _until_led(session, sandbox)
     current = _write_context(sandbox)
     told = f"context {CONTEXT} {'is current' if current else f'was written; use it with: raftctl context use {CONTEXT}'}"
     data = {"directory": str(path), "context": CONTEXT, "current": current, **survey_data(survey)}
     view: list[Table | str] = [headline(survey), "", status_table(survey, wide=False), "", told]
     session.output.show("dev", data, view, names=[node.node_id for node in survey.nodes])
+
+
+def _started(numbers: list[int], nodes: int) -> str:
+    from raftctl.output.text import listed
+
+    if len(numbers) == nodes:
+        return f"started {nodes} node{'s' if nodes > 1 else ''}"
+    return f"started node {listed(numbers)}, the others ran already," if numbers else "all nodes run already"
 
 
 def _until_led(session: Session, sandbox: Sandbox) -> Survey:
@@ -147,7 +154,7 @@ def down(
         return
     for number in running:
         sandbox.stop(number)
-    told = f"stopped {len(running)} nodes" if running else "no node was running"
+    told = f"stopped {len(running)} node{'s' if len(running) > 1 else ''}" if running else "no node was running"
     if purge:
         sandbox.purge()
         entry = read_config().contexts.get(CONTEXT)

@@ -63,15 +63,32 @@ def delete(
         int | None, typer.Option("--if-revision", min=1, metavar="N", help="Only if the key has this revision.")
     ] = None,
 ) -> None:
-    """Delete a key, whether it is there or not."""
+    """Delete a key; exit 0, too, when there is no such key."""
     request_id = str(uuid.uuid4())
     if session.flags.dry_run:
         session.output.show("plan", {"key": key}, [f"would delete {key}"], names=[key])
+        return
+    if if_revision is None and not _exists(session, key):
+        from raftctl.output.text import printable
+
+        data = {"key": key, "revision": None, "log_id": None, "changed": False, "observed": True}
+        session.output.show("kv-write", data, [f"nothing to delete: there is no key {printable(key)}"], names=[key])
         return
     reply = _until_decided(
         session, lambda: session.client.kv_delete(key.encode(), revision=if_revision, request_id=request_id)
     )
     _show_write(session, key, "deleted", reply)
+
+
+def _exists(session: Session, key: str) -> bool:
+    """Whether the key is there, linearizably: if it is not, deleting it now would do nothing."""
+    try:
+        _until_decided(session, lambda: session.client.kv_get(key.encode(), consistency="linearizable"))
+    except CtlError as error:
+        if error.code != "key_not_found":
+            raise
+        return False
+    return True
 
 
 def get(session: Session, key: KeyArgument, consistency: ConsistencyOption = "linearizable") -> None:
@@ -165,7 +182,7 @@ def _until_decided(session: Session, attempt: Callable[[], T]) -> T:
 def _show_write(session: Session, key: str, verb: str, reply: WriteReply) -> None:
     from raftctl.output.text import printable
 
-    data = {"key": key, "revision": reply.revision, "log_id": reply.log_id, "observed": True}
+    data = {"key": key, "revision": reply.revision, "log_id": reply.log_id, "changed": True, "observed": True}
     session.output.show("kv-write", data, [f"{verb}: {printable(key)} (revision {reply.revision})"], names=[key])
 
 

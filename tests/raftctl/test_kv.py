@@ -41,6 +41,12 @@ def test_deleted_is_gone(cluster, raftctl):
     raftctl("kv get colour", code=13)
 
 
+def test_deleting_what_is_not_there_says_so_and_writes_nothing(cluster, raftctl):
+    assert "there is no key colour" in raftctl("kv delete colour").out
+    assert raftctl("kv delete colour -o json").data["changed"] is False
+    assert [] == cluster.mutations
+
+
 def test_a_write_carries_a_number_that_makes_it_happen_once(cluster, raftctl):
     raftctl("kv put colour blue")
     assert len(cluster.headers[-1]["idempotency-key"]) >= 16

@@ -94,3 +94,27 @@ def test_the_output_of_a_context_is_the_default_where_none_is_asked_for(raftctl)
     raftctl.config.write_text(raftctl.config.read_text("utf-8") + 'output = "json"\n', "utf-8")
     assert raftctl("version").document["kind"] == "version"
     assert raftctl("version -o table").out.startswith("raftctl ")
+
+
+# -- the sandbox, without its processes ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("running", "told"),
+    [
+        (set(), "started 3 nodes in"),
+        ({1}, "started node 2 and 3, the others ran already, in"),
+        ({1, 2, 3}, "all nodes run already in"),
+    ],
+)
+def test_dev_up_counts_what_it_started(cluster, raftctl, monkeypatch, tmp_path, running, told):
+    from raftctl.commands import dev
+    from raftctl.sandbox import Sandbox
+
+    def start(_: Sandbox, number: int) -> bool:
+        return number not in running
+
+    monkeypatch.setattr(Sandbox, "check_ports", lambda *_: None)
+    monkeypatch.setattr(Sandbox, "start", start)
+    monkeypatch.setattr(dev, "_until_led", lambda session, _: session.client.cluster())
+    assert told in raftctl("dev up --dir", str(tmp_path / "sandbox")).err
