@@ -151,7 +151,7 @@ class Member:
         if self.last_metrics is not None:
             self.last_metrics = msgspec.structs.replace(
                 self.last_metrics,
-                recovery=Recovery(recover_until, reason),
+                recovery=await self._stored_recovery(),
                 last_log=BEFORE_LOG,
                 committed=BEFORE_LOG,
                 applied=BEFORE_LOG,
@@ -169,8 +169,12 @@ class Member:
             await asyncio.to_thread(self.data_dir.check_in_place)
             aside = await asyncio.to_thread(self.data_dir.restore_retired, retired)
         if self.last_metrics is not None:
-            self.last_metrics = msgspec.structs.replace(self.last_metrics, recovery=None)
+            self.last_metrics = msgspec.structs.replace(self.last_metrics, recovery=await self._stored_recovery())
         return aside
+
+    async def _stored_recovery(self) -> Recovery | None:
+        """What the node waits for when it is started: the latest of the barriers of all its wipes."""
+        return (await asyncio.to_thread(self.data_dir.stored_hard_state)).recovery
 
     async def close(self) -> None:
         """Stop everything and give the directory back."""

@@ -147,6 +147,12 @@ async def test_a_stopped_engine_can_be_wiped_and_comes_back_recovering(tmp_path)
         retired = await node.wipe(barrier, "for a test")
         assert (files.directory(1) / retired / "log").is_dir()
         assert (node.last_metrics.recovery.until, node.last_metrics.last_log) == (barrier, BEFORE_LOG)
+        later = after(barrier)
+        second = await node.wipe(later, "again")
+        await node.wipe(barrier, "with the barrier of before")
+        assert node.last_metrics.recovery.until == later, "what it waits for, not what was asked for"
+        await node.restore(second)
+        assert node.last_metrics.recovery.until == barrier, "what it waited for before that wipe"
         await node.start_raft()
         assert node.raft.metrics().recovery.until == barrier
         assert node.incarnation == incarnation
