@@ -110,9 +110,10 @@ def transfer_rules(survey: Survey, to: int) -> list[Finding]:
     findings.append(finding("target-voter", to in voters, f"voters are {listed(voters)}", f"node {to} is a voter"))
     if leader is None:
         return findings
-    findings.append(
-        finding("target-not-leader", leader.node_id != to, f"node {leader.node_id} leads", f"node {to} does not lead")
-    )
+    leads = leader.node_id == to
+    hint = f"node {to} leads already: there is nothing to do" if leads else ""
+    needs = f"node {to} does not lead"
+    findings.append(finding("target-not-leader", not leads, f"node {leader.node_id} leads", needs, hint=hint))
     replication = survey.replication(to)
     if replication is not None:
         measured = f"node {to} is {replication.lag} entries behind ({replication.state})"
@@ -243,10 +244,10 @@ def _not_leader(survey: Survey, target: int) -> Finding:
 
 
 def config_settled(survey: Survey, target: int | None) -> Finding:
-    """One set of voters, committed, and known alike by all; `target` need not know it, nor can a node whose directory is new."""
+    """One set of voters, committed, and known alike by all who are up; `target` need not know it."""
     membership = survey.membership
     members = {*membership.voters, *membership.learners} - {target}
-    asked = [status for status in survey.statuses if status.node_id in members and not survey.is_new_life(status)]
+    asked = [status for status in survey.statuses if status.node_id in members and survey.is_up(status.node_id)]
     told = {index_of(status.membership.log_id) for status in asked}
     sets = "->".join("{" + ",".join(map(str, config)) + "}" for config in membership.configs) or "{}"
     committed = "committed" if membership.committed else "not committed"

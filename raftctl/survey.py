@@ -92,10 +92,10 @@ class Survey(msgspec.Struct, frozen=True, kw_only=True):
 
     def _quorum_of(self, config: tuple[int, ...]) -> Quorum:
         needed = len(config) // 2 + 1
-        reachable = sum(1 for node_id in config if self._is_up(node_id))
+        reachable = sum(1 for node_id in config if self.is_up(node_id))
         return Quorum(len(config), needed, reachable, max(0, reachable - needed))
 
-    def _is_up(self, node_id: int) -> bool:
+    def is_up(self, node_id: int) -> bool:
         """Answers, runs its engine, and is the life of the node that the configuration names."""
         status = self.status(node_id)
         return not (status is None or status.stopped or status.fatal is not None or self.is_new_life(status))
@@ -116,7 +116,7 @@ class Survey(msgspec.Struct, frozen=True, kw_only=True):
     def down(self) -> list[int]:
         """Members that do not answer or whose engine does not run."""
         members = (*self.membership.voters, *self.membership.learners)
-        return [node_id for node_id in sorted(members) if not self._is_up(node_id)]
+        return [node_id for node_id in sorted(members) if not self.is_up(node_id)]
 
     def report(self, node_id: int) -> NodeReport | None:
         return next((node for node in self.nodes if node.node_id == node_id), None)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import textwrap
 from collections.abc import Sequence
 from types import FrameType, TracebackType
 from typing import Any, Final, Self
@@ -81,7 +82,11 @@ def _table(sample: Sample, gauges: Gauges, width: int, *, unicode: bool) -> list
         if history:
             line = sparkline(list(gauges.lags.get(node.node or 0, ())), history, full=_FULL_LAG, unicode=unicode)
             text += "  " + line.ljust(history)
-        found.append((f"{text}  {node.note}".rstrip(), _STATE_TONES.get(node.state, Tone.PLAIN)))
+        tone = _STATE_TONES.get(node.state, Tone.PLAIN)
+        fits = len(text) + 2 + len(node.note) <= width
+        found.append((f"{text}  {node.note}".rstrip() if fits else text, tone))
+        if not fits:
+            found += [(f"      {part}", tone) for part in textwrap.wrap(node.note, max(10, width - 6))]
     return found
 
 

@@ -70,7 +70,9 @@ def note_of(survey: Survey, node: NodeReport) -> tuple[str, Tone]:
         notes.append(f"{status.birth}: belongs to no cluster yet")
     if status.recovering is not None:
         notes.append(f"recovering until {status.recovering.until}")
-    if target is not None and target.state != "replicate":
+    if status.stopped:
+        notes.append("its engine is stopped")
+    elif target is not None and target.state != "replicate":
         notes.append(_sending(target.state, target.snapshot_sent_bytes, target.snapshot_size_bytes))
     if permission:
         notes.append(permission)

@@ -212,6 +212,12 @@ def test_no_abort_is_offered_for_a_run_that_has_no_way_back(cluster, raftctl):
     assert found(raftctl)["unfinished-runs"]["fix"] == f"raftctl runs resume {journal.run_id}"
 
 
+def test_a_stopped_engine_is_not_asked_whether_members_are_being_changed(cluster, raftctl):
+    blank_membership = {"configs": [], "learners": [], "nodes": {}, "log_id": None, "committed": True}
+    cluster.nodes[3].update(state="shutdown", membership=blank_membership)
+    assert "config-settled" not in found(raftctl)
+
+
 def test_an_empty_directory_is_told_once(cluster, raftctl):
     blank(cluster)
     cluster.nodes[1].update(alarms=[{"code": "node_reverted", "detail": "came back empty", "hint": "h", "node": 3}])

@@ -22,6 +22,14 @@ def test_a_silent_node_is_a_row_with_its_reason(cluster, raftctl):
     assert ["connection refused" in (node["error"] or {}).get("detail", "") for node in nodes] == [False, False, True]
 
 
+def test_a_node_whose_engine_is_stopped_is_not_called_unreachable(cluster, raftctl):
+    cluster.nodes[3]["state"] = "shutdown"
+    cluster.target(3)["state"] = "unreachable"
+    [row] = [row for row in raftctl("status").out.splitlines() if row.split()[:1] == ["3"]]
+    assert "its engine is stopped" in row
+    assert "unreachable" not in row
+
+
 def test_status_needs_no_leader(cluster, raftctl):
     cluster.lead(None)
     assert "no leader" in raftctl("status").out.lower()

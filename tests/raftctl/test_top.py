@@ -69,6 +69,14 @@ def test_the_screen_fits_its_terminal(cluster, survey, width, height):
     assert max(len(text) for text, _tone in shown) <= width
 
 
+def test_a_note_that_does_not_fit_beside_its_node_is_shown_below_it(cluster, survey):
+    cluster.down[3] = REFUSED
+    gauges = Gauges()
+    shown = [text for text, _ in lines(gauges.take(1.0, survey()), gauges, [], width=60, height=20, unicode=True)]
+    [row] = [at for at, text in enumerate(shown) if "unreachable" in text]
+    assert "connection refused" in " ".join(text.strip() for text in shown[row + 1 :])
+
+
 def test_the_screen_shows_the_nodes_and_the_latest_of_what_happened(cluster, survey):
     cluster.down[3] = REFUSED
     gauges = Gauges()

@@ -185,6 +185,10 @@ def test_a_transfer_to_a_node_that_lags_is_refused_with_the_number(cluster, raft
     assert [] == cluster.mutations
 
 
+def test_a_transfer_to_the_one_who_leads_is_refused_and_says_that_nothing_is_to_be_done(cluster, raftctl):
+    assert "node 1 leads already" in raftctl("transfer-leader --to 1 --yes -o json", code=5).error["hint"]
+
+
 @pytest.mark.parametrize(("line", "rule"), [("--to 1", "target-not-leader"), ("--to 9", "target-voter")])
 def test_a_transfer_to_the_leader_or_a_stranger_is_refused(cluster, raftctl, line, rule):
     assert rule in raftctl(f"transfer-leader {line} --yes -o json", code=5).error["rule_ids"]
