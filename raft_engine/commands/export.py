@@ -20,7 +20,7 @@ import json
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, NamedTuple
 
 from raft_engine import __version__
 from raft_engine.errors import StorageError
@@ -33,8 +33,16 @@ FORMAT: Final = 1
 Line = dict[str, Any]
 
 
-def export(path: Path, report: Line, stream: BinaryIO) -> list[str]:
-    """Write the lines for the directory that `report` describes; return what could not be exported, one sentence each.
+class Exported(NamedTuple):
+    """`missing`: what could not be exported, one sentence each; `counts`: lines of each kind."""
+
+    missing: list[str]
+    counts: dict[str, int]
+    sha256: str
+
+
+def export(path: Path, report: Line, stream: BinaryIO) -> Exported:
+    """Write the lines for the directory that `report` describes.
 
     Raises: OSError: the stream cannot be written.
     """
@@ -50,7 +58,7 @@ def export(path: Path, report: Line, stream: BinaryIO) -> list[str]:
     end = {"line": "end", "complete": not missing, "missing": missing, "counts": counts, "sha256": digest.hexdigest()}
     stream.write(_encode(end))
     stream.flush()
-    return missing
+    return Exported(missing, counts, digest.hexdigest())
 
 
 def _guarded(lines: Iterator[Line], missing: list[str]) -> Iterator[Line]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
@@ -19,14 +20,14 @@ from typing import Any, Final
 
 from raft_engine.commands.entries import entry_range, entry_report
 from raft_engine.commands.exit_codes import DAMAGED, DONE, NOT_FOUND
-from raft_engine.commands.export import export
+from raft_engine.commands.export import Exported, export
 from raft_engine.commands.progress import ProgressBar
 from raft_engine.commands.text import entry_line, report_lines
 from raft_engine.errors import Damaged, NoSuchDirectory, WouldLose
 from raft_engine.kv.inspection import describe_state_machine
 from raft_engine.storage.data_dir import STATE_MACHINE_DIRECTORY
 from raft_engine.storage.files import FILE_MODE, storage_failed
-from raft_engine.storage.inspection import bytes_to_verify, describe, is_data_directory
+from raft_engine.storage.inspection import bytes_to_verify, data_directories_near, describe, is_data_directory
 from raft_engine.storage.log_reading import entries_in
 from raft_engine.storage.looking import Progress, fingerprint
 from raft_engine.types.entry import Entry
@@ -68,7 +69,9 @@ def _run(directory: Path, options: argparse.Namespace) -> int:
     if not directory.is_dir():
         raise NoSuchDirectory("there is no such directory", path=str(directory))
     if not is_data_directory(directory):
-        raise NoSuchDirectory("this is no data directory: nothing of a node is in it", path=str(directory))
+        near = data_directories_near(directory)
+        hint = " or ".join(f"raft-engine inspect {shlex.quote(str(path))}" for path in near)
+        raise NoSuchDirectory("this is no data directory: nothing of a node is in it", path=str(directory), hint=hint)
     _check_export(directory, options.export)
     report = _describe(directory)
     if options.export != _STDOUT:
@@ -151,15 +154,24 @@ def _check_export(directory: Path, target: str | None) -> None:
 
 def _export(directory: Path, report: Report, target: str) -> int:
     if target == _STDOUT:
-        missing = export(directory, report, sys.stdout.buffer)
+        exported = export(directory, report, sys.stdout.buffer)
     else:
         descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
         with os.fdopen(descriptor, "wb") as stream:
-            missing = export(directory, report, stream)
+            exported = export(directory, report, stream)
             os.fsync(stream.fileno())
-    for sentence in missing:
+        print(f"raft-engine: {_exported(exported, target)}", file=sys.stderr)
+    for sentence in exported.missing:
         _warn(f"not exported from here on: {sentence}")
-    return DAMAGED if missing else DONE
+    return DAMAGED if exported.missing else DONE
+
+
+def _exported(exported: Exported, target: str) -> str:
+    counts = exported.counts
+    snapshot = (
+        f"{counts['item'] + counts['chunk']} items of the snapshot" if counts["item"] or counts["chunk"] else "no snapshot"
+    )
+    return f"exported {snapshot} and {counts['entry']} entries to {target}; SHA-256 of the lines before the last: {exported.sha256}"
 
 
 def _warn(sentence: str) -> None:

@@ -8,9 +8,11 @@ Source: etcd `etcdutl`; own.
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Callable
 from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 from zlib import crc32
@@ -29,6 +31,7 @@ from raft_engine.storage.identity import LOCK_NAME, Identity, load_identity
 from raft_engine.storage.interface import LogState
 from raft_engine.storage.log_checks import (
     MARKS_NAME,
+    SEGMENT_SUFFIX,
     check_purge_mark,
     check_segment_names,
     load_segment,
@@ -39,10 +42,11 @@ from raft_engine.storage.looking import LOOKS_MAX, Progress, fingerprint, holder
 from raft_engine.storage.outline import Outline
 from raft_engine.storage.retiring import PARTS, PLAN_NAMES, RETIRED_PATTERN, Wipe
 from raft_engine.storage.segment_format import Scan, SegmentHeader
-from raft_engine.storage.segment_index import index_path, make_index, read_index, read_table
+from raft_engine.storage.segment_index import INDEX_SUFFIX, index_path, make_index, read_index, read_table
 from raft_engine.storage.segment_log import LOG_DIRECTORY
 from raft_engine.storage.snapshot_files import SNAPSHOT_DIRECTORY, SNAPSHOT_SUFFIX
 from raft_engine.storage.snapshot_format import check_snapshot, read_meta
+from raft_engine.storage.spare_segment import NAME as SPARE_NAME
 from raft_engine.types.ids import LogIndex
 from raft_engine.types.log_id import BEFORE_LOG, LogId
 from raft_engine.types.membership import Membership
@@ -51,12 +55,24 @@ from raft_engine.types.unreadable import UNREADABLE
 
 Report = dict[str, Any]
 T = TypeVar("T")
+_NEAR_MAX: Final = 3
+_LOOKED_AT_MAX: Final = 1000
 _OURS: Final = frozenset({LOCK_NAME, IDENTITY_NAME, HARD_STATE_NAME, *PARTS, *PLAN_NAMES, "lost+found"})
+
+_OF_A_LOG: Final = re.compile(rf"{MARKS_NAME}|{SPARE_NAME}|\d+({SEGMENT_SUFFIX}|{INDEX_SUFFIX})".replace(".", r"\."))
 
 
 def is_data_directory(path: Path) -> bool:
     """Tell whether anything in `path` says that it is a node's directory, or what a wipe retired."""
     return any((path / name).exists() for name in (IDENTITY_NAME, HARD_STATE_NAME, LOG_DIRECTORY, SNAPSHOT_DIRECTORY))
+
+
+def data_directories_near(path: Path) -> list[Path]:
+    """Return the data directories that somebody who names `path` may mean: the one it is in, else those in it, a few of them."""
+    if is_data_directory(path.parent):
+        return [path.parent]
+    below = chain(path.glob("*/"), path.glob("*/*/"))
+    return sorted(islice((found for found in islice(below, _LOOKED_AT_MAX) if is_data_directory(found)), _NEAR_MAX))
 
 
 def bytes_to_verify(path: Path) -> int:
@@ -147,9 +163,15 @@ class _Inspection:
                 self.notes.append(
                     f"{name}: a wipe or its undo was interrupted; the next start, or repeating it, finishes it"
                 )
-        unknown = [name for name in self._files.names(self._path) if name not in _OURS and not _is_passing(name)]
+        self._note_strays(self._path, lambda name: name in _OURS)
+
+    def _note_strays(self, directory: Path, is_ours: Callable[[str], bool]) -> None:
+        """Note files that no node put there: none reads them, and somebody may miss them."""
+        names = self._files.names(directory) if directory.is_dir() else ()
+        unknown = [name for name in names if not is_ours(name) and not _is_passing(name)]
         if unknown:
-            self.notes.append(f"not part of a data directory: {', '.join(unknown)}")
+            where = f"{directory.name}/" if directory != self._path else ""
+            self.notes.append(f"not part of a data directory: {', '.join(where + name for name in unknown)}")
 
     def identity(self) -> Report | None:
         identity = load_identity(self._path, self._files)
@@ -183,6 +205,7 @@ class _Inspection:
 
     def log(self) -> Report | None:
         directory = self._path / LOG_DIRECTORY
+        self._note_strays(directory, lambda name: _OF_A_LOG.fullmatch(name) is not None)
         if not (directory / MARKS_NAME).exists() and not segment_paths(directory, self._files):
             self._check_never_created(directory)
             return None
@@ -230,6 +253,7 @@ class _Inspection:
 
     def snapshots(self) -> list[Report]:
         directory = self._path / SNAPSHOT_DIRECTORY
+        self._note_strays(directory, lambda name: name.endswith(SNAPSHOT_SUFFIX))
         self._newest = None
         reports = [
             report

@@ -14,7 +14,7 @@ from typing import Final
 
 from raft_engine.storage.files import Files
 
-_NAME: Final = "spare"
+NAME: Final = "spare"
 _BUILDING_NAME: Final = "spare.tmp"
 
 
@@ -24,7 +24,7 @@ class SpareSegment:
     def __init__(self, directory: Path, size: int, files: Files) -> None:
         self._files = files
         self._size = size
-        self._path = directory / _NAME
+        self._path = directory / NAME
         self._building = directory / _BUILDING_NAME
         self._thread: threading.Thread | None = None
         if files.exists(self._building):

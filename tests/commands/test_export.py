@@ -57,6 +57,14 @@ def test_the_last_line_has_the_hash_of_all_before_it(directory, tmp_path):
         assert by_hand.split()[0] == end["sha256"]
 
 
+def test_it_says_what_was_written_and_where(directory, tmp_path, capsys):
+    target = tmp_path / "out"
+    end = exported(directory, target)[-1]
+    told = capsys.readouterr().err
+    assert f"exported 3 items of the snapshot and 6 entries to {target}" in told
+    assert end["sha256"] in told
+
+
 def test_what_a_command_must_not_repeat_is_exported_too(directory, tmp_path):
     open_it = open_dir(directory)
     store = DiskStore(open_it.state_machine_path)

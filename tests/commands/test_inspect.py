@@ -69,6 +69,23 @@ def test_a_blank_node_and_a_wiped_one_are_sound(tmp_path, directory, capsys):
     assert f"retired        {retired}, " in out
 
 
+def test_files_that_no_node_put_there_are_noted(directory, capsys):
+    for stray in ("notes.txt", "log/old.seg.bak", "log/1.idx", "log/spare", "snapshots/copy"):
+        (directory / stray).write_bytes(b"")
+    notes = inspected(capsys, directory)["notes"]
+    told = [note.removeprefix("not part of a data directory: ") for note in notes]
+    assert told == ["notes.txt", "log/old.seg.bak", "snapshots/copy"]
+
+
+@pytest.mark.parametrize(("named", "meant"), [("n1", "n1/data"), (".", "n1/data"), ("n1/log", "n1")])
+def test_whoever_names_a_directory_beside_it_is_told_the_right_one(named, meant, directory, tmp_path, capsys):
+    right = tmp_path / "all" / meant
+    right.parent.mkdir(parents=True)
+    directory.rename(right)
+    assert main(["inspect", str(tmp_path / "all" / named)]) == 13
+    assert f"hint: raft-engine inspect {right}\n" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("options", ["", "-o json", "--entries 1..", "--export -"])
 def test_a_reader_that_has_seen_enough_is_no_error(options, directory):
     command = f"set -o pipefail; {sys.executable} -m raft_engine inspect {directory} {options} | true"
