@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 from raftctl.errors import CtlError
-from raftctl.model import BarrierReply, Expect, NodeStatus
+from raftctl.model import BarrierReply, Expect, NodeStatus, index_of
 from raftctl.output.text import listed
 from raftctl.runbook.engine import Facts, Run
 from raftctl.survey import Survey
@@ -19,6 +19,8 @@ T = TypeVar("T")
 ARM_TTL_S: Final = 600.0
 """The permission dies by itself if this program does: as long as the contract's example."""
 BARRIER_WAIT_S: Final = 10.0
+_LOOK_EVERY_S: Final = 0.05
+"""Writes under way end within milliseconds."""
 SETTLE_S: Final = 60.0
 """For a cluster whose leader goes away in the middle of a step: a hundred elections, or a process that is started again."""
 UNSETTLED: Final = frozenset(
@@ -62,8 +64,14 @@ def leader_without(survey: Survey, target: int) -> NodeStatus:
     return leader
 
 
-def hand_over(run: Run, target: int) -> Facts:
-    """Make another voter lead, one that is drained itself only if there is no other; nothing if the target does not lead."""
+def hand_over(run: Run, target: int, timeout_s: float = BARRIER_WAIT_S) -> Facts:
+    """Make another voter lead, one that is drained itself only if there is no other; nothing if the target does not lead.
+
+    When this returns the target has answered those whose writes it took, so that it may be stopped or taken out.
+
+    Args:
+        timeout_s: for the target to apply what it held.
+    """
     survey = run.session.survey()
     leader = survey.leader
     if leader is None or leader.node_id != target:
@@ -86,9 +94,27 @@ def hand_over(run: Run, target: int) -> Facts:
     while True:
         now = run.client.cluster().leader
         if now is not None and now.node_id != target:
-            return {"handed_to": now.node_id, "summary": f"node {now.node_id} leads term {now.term}"}
+            break
         if not again():
             raise CtlError("not_observed", f"node {target} still leads")
+    let_writes_end(run, target, timeout_s)
+    return {"handed_to": now.node_id, "summary": f"node {now.node_id} leads term {now.term}"}
+
+
+def let_writes_end(run: Run, node: int, timeout_s: float) -> None:
+    """Return when the node has applied what it holds, and so answered those whose writes it took while it led.
+
+    What a new leader makes it drop counts no more. Raises: CtlError: `not_observed`, it has not when the time is up.
+    """
+    again = run.poll(timeout_s, every_s=_LOOK_EVERY_S)
+    status = run.client.status(node)
+    taken = index_of(status.last_log)
+    while (applied := index_of(status.applied)) < min(taken, index_of(status.last_log)):
+        if not again():
+            raise CtlError(
+                "not_observed", f"node {node} has applied its log up to {applied} only, and holds {taken} entries"
+            )
+        status = run.client.status(node)
 
 
 def barrier_without(run: Run, survey: Survey, leader: NodeStatus, target: int) -> BarrierReply:

@@ -18,20 +18,18 @@ import msgspec
 from raftctl.confirm import Tier
 from raftctl.errors import CtlError
 from raftctl.guards import Finding, config_settled, finding, no_lock, no_other_recovering, one_leader
-from raftctl.model import Life, index_of
+from raftctl.model import Life
 from raftctl.output.text import listed
 from raftctl.runbook.absence import missing, until_whole
 from raftctl.runbook.choose_driver import driver_of
 from raftctl.runbook.drivers import Driver, look
 from raftctl.runbook.engine import Facts, Plan, Run, Runbook, Step
-from raftctl.runbook.leadership import hand_over
+from raftctl.runbook.leadership import hand_over, let_writes_end
 from raftctl.session import Session
 from raftctl.survey import Survey
 
 NOBODY: Final = 0
 """Rules that are about one node, asked for none."""
-_LOOK_EVERY_S: Final = 0.05
-"""Writes under way end within milliseconds."""
 
 
 class RestartParams(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,8 +127,8 @@ class RollingRestart(Runbook):
             before = run.client.status(node).life
             run.record(**{f"life_{node}": before})
         if now is not None and not now.stopped and now.life == before:
-            hand_over(run, node)
-            self._let_writes_end(run, node)
+            hand_over(run, node, self.params.timeout_s)
+            let_writes_end(run, node, self.params.timeout_s)  # a run that goes on may find it handed over already
             until_whole(run, self.params.timeout_s)
         if now is None or now.stopped or now.life == before:
             driver = self._driver(run, node)
@@ -141,21 +139,6 @@ class RollingRestart(Runbook):
         if status is None or status.life == before:
             raise CtlError("not_observed", f"node {node} runs, but it was not restarted")
         return {"summary": f"node {node} is back ({_boots(before, status.life)}) and follows", f"restarted_{node}": True}
-
-    def _let_writes_end(self, run: Run, node: int) -> None:
-        """Return when the node has applied what it holds, and so answered those whose writes it took while it led.
-
-        What a new leader makes it drop counts no more. Raises: CtlError: `not_observed`, it has not when the time is up.
-        """
-        again = run.poll(self.params.timeout_s, every_s=_LOOK_EVERY_S)
-        status = run.client.status(node)
-        taken = index_of(status.last_log)
-        while (applied := index_of(status.applied)) < min(taken, index_of(status.last_log)):
-            if not again():
-                raise CtlError(
-                    "not_observed", f"node {node} has applied its log up to {applied} only, and holds {taken} entries"
-                )
-            status = run.client.status(node)
 
     def _have_it_run(self, run: Run, *, node: int) -> None:
         if f"life_{node}" not in run.facts:

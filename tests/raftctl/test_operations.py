@@ -127,6 +127,12 @@ def test_a_former_leader_is_stopped_when_those_whose_writes_it_took_are_answered
     assert [2, 3, 1] == raftctl(f"{RESTART} -o json").data["restarted"]
 
 
+def test_a_node_is_drained_when_those_whose_writes_it_took_are_answered(cluster, raftctl):
+    taken_while_it_led(cluster, 12, applied=log_id(103))
+    raftctl(DRAIN)
+    assert cluster.nodes[1]["applied"] == log_id(103)
+
+
 def test_a_former_leader_that_does_not_apply_what_it_took_is_not_stopped(cluster, raftctl):
     taken_while_it_led(cluster, 1)
     ended = raftctl(f"{RESTART} --timeout 5s", code=8)
