@@ -229,4 +229,4 @@ def _replace(path: Path, text: str, wanted: ConfigFile) -> None:
             os.fsync(file.fileno())
         Path(name).replace(path)
     except OSError as error:
-        raise CtlError("config", f"{path} cannot be written: {error}", hint="see RAFTCTL_CONFIG") from error
+        raise CtlError("config", f"{path} cannot be written: {error.strerror}", hint="see RAFTCTL_CONFIG") from error

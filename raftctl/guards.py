@@ -78,17 +78,22 @@ def refusal(findings: Sequence[Finding], what: str) -> CtlError | None:
     if not failed:
         return None
     reasons = "; ".join(f"{item.rule}: {item.measured} (needs: {item.threshold})" for item in failed)
-    overridable = [item.rule for item in failed if item.overridable]
-    hint = next((item.hint for item in failed if item.hint), "")
-    if not hint and len(overridable) == len(failed):
-        hint = "to go on all the same: " + " ".join(f"--override {rule}" for rule in overridable)
     return CtlError(
         "refused",
         f"{what} is refused, nothing was changed: {reasons}",
-        hint=hint,
+        hint=_hints(failed),
         rule_ids=[item.rule for item in failed],
         measured={item.rule: {"measured": item.measured, "threshold": item.threshold} for item in failed},
     )
+
+
+def _hints(failed: Sequence[Finding]) -> str:
+    """Return what to do about all of them; that some can be overridden is said only if that is all it takes."""
+    enough = all(item.overridable for item in failed)
+    told = list(dict.fromkeys(item.hint for item in failed if item.hint and (enough or not item.overridable)))
+    if not told and enough:
+        return "to go on all the same: " + " ".join(f"--override {item.rule}" for item in failed)
+    return "; ".join(told)
 
 
 # -- rules of the triggers -----------------------------------------------------------------------------------------------
@@ -172,7 +177,7 @@ def rejoin_rules(survey: Survey, target: int, lock_holder: str | None) -> list[F
     """
     return [
         _identity(survey, target),
-        one_leader(survey, target),
+        one_leader(survey),
         _not_leader(survey, target),
         config_settled(survey, target),
         others_healthy(survey, target),
@@ -215,15 +220,10 @@ def _others(survey: Survey, target: int) -> list[int]:
     return [node_id for node_id in survey.membership.voters if node_id != target]
 
 
-def one_leader(survey: Survey, target: int) -> Finding:
-    """A target that is stopped, failed or blank knows nothing new; it is not asked."""
-    voters, lives = survey.membership.voters, survey.membership.incarnations
-    asked = [
-        status
-        for status in survey.statuses
-        if status.node_id in voters
-        and not (status.node_id == target and (status.stopped or status.incarnation not in lives.get(target, ())))
-    ]
+def one_leader(survey: Survey) -> Finding:
+    """Who is stopped, failed or blank knows nothing new, and is not asked."""
+    voters = survey.membership.voters
+    asked = [status for status in survey.statuses if status.node_id in voters and survey.is_up(status.node_id)]
     words = sorted({(status.leader or 0, status.term) for status in asked})
     agree = survey.leader is not None and words == [(survey.leader.node_id, survey.leader.term)]
     measured = listed(f"{f'node {leader}' if leader else 'nobody'} leads term {term}" for leader, term in words)
@@ -382,7 +382,7 @@ def blank_rules(survey: Survey, target: int, lock_holder: str | None, *, starts:
     """
     return [
         _blank_target(survey, target, starts=starts),
-        one_leader(survey, target),
+        one_leader(survey),
         config_settled(survey, target),
         others_healthy(survey, target),
         no_other_recovering(survey, target),

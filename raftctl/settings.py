@@ -178,7 +178,8 @@ class Settings:
         try:
             token = path.read_text("utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
-            raise CtlError("config", f"the token file {path} cannot be read: {error}") from error
+            reason = error if isinstance(error, UnicodeDecodeError) else error.strerror
+            raise CtlError("config", f"the token file {path} cannot be read: {reason}") from error
         if not token.isascii() or not token.isprintable() or not token:
             raise CtlError("config", f"the token file {path} does not hold one token of printable ASCII characters")
         return token

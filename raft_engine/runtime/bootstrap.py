@@ -142,7 +142,7 @@ async def initialise(cluster: str, me: NodeId, members: Mapping[NodeId, NodeAddr
     known = {node_id: reply for node_id, reply in replies.items() if isinstance(reply, BootstrapReply)}
     elsewhere = started_without(known[me], known) if me in known else []
     if elsewhere:
-        raise NotAllowed(f"node {_names(elsewhere)} belongs to a started cluster")
+        raise NotAllowed(f"{names(elsewhere)} already in a started cluster")
     _must_all_answer(replies)
     cluster_id, membership = _decide(known, members)
     await _prepare_all(cluster, cluster_id, membership, known, ask)
@@ -178,7 +178,7 @@ async def abort(cluster: str, identity: Identity, ask: Ask) -> None:
         and reply.cluster_id == identity.cluster_id
     ]
     if started:
-        detail = f"node {_names(started)} has started this cluster"
+        detail = f"{names(started)} already started in this cluster"
         raise NotAllowed(detail, "finish it: repeat init with the same members")
     await _ask_all(members, BootstrapAbort(cluster, identity.cluster_id), ask)
 
@@ -222,9 +222,9 @@ def _decide(replies: Mapping[NodeId, BootstrapReply], members: Mapping[NodeId, N
         assert first.membership is not None
         return first.cluster_id, first.membership
     if started:
-        raise NotAllowed(f"node {_names(started)} belongs to a started cluster")
+        raise NotAllowed(f"{names(started)} already in a started cluster")
     raise InitializeError(
-        "prepared_for_another", f"node {_names(sorted(begun))} is prepared for another first configuration", ABORT_HINT
+        "prepared_for_another", f"{names(sorted(begun))} prepared for another first configuration", ABORT_HINT
     )
 
 
@@ -303,5 +303,7 @@ def _each(reasons: Mapping[NodeId, str]) -> str:
     return "; ".join(f"node {node_id}: {reason}" for node_id, reason in sorted(reasons.items()))
 
 
-def _names(node_ids: list[NodeId]) -> str:
-    return ", ".join(map(str, node_ids))
+def names(node_ids: list[NodeId]) -> str:
+    """Return `node 1 is`, `nodes 1, 2 are`."""
+    told = ", ".join(map(str, node_ids))
+    return f"node {told} is" if len(node_ids) == 1 else f"nodes {told} are"

@@ -351,7 +351,7 @@ class Member:
         else:
             started = await self._started_without_me(members)
             if started:
-                self._go_on_mute(f"node {', '.join(map(str, started))} belongs to a started cluster")
+                self._go_on_mute(f"{bootstrap.names(started)} already in a started cluster")
         return None
 
     async def _started_without_me(self, members: dict[NodeId, NodeAddress]) -> list[NodeId]:

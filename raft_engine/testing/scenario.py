@@ -124,7 +124,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 path.write_text(replay(path.read_text(encoding="utf-8")), encoding="utf-8")
                 continue
             found = difference(path)
-        except (ScenarioError, AssertionError, OSError, UnicodeDecodeError) as error:
+        except OSError as error:
+            found = f"{path}: {error.strerror}"
+        except (ScenarioError, AssertionError, UnicodeDecodeError) as error:
             found = f"{path}: {error}"
         if found:
             failed = True

@@ -164,8 +164,10 @@ def _value(value: str | None, file: Path | None) -> bytes:
         return (value or "").encode("utf-8", "surrogateescape")
     try:
         return file.read_bytes()
+    except FileNotFoundError as error:
+        raise CtlError("not_found_here", f"there is no file {file}") from error
     except OSError as error:
-        raise usage(f"{file} cannot be read: {error}") from error
+        raise usage(f"{file} cannot be read: {error.strerror}") from error
 
 
 def _until_decided(session: Session, attempt: Callable[[], T]) -> T:

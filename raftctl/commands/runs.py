@@ -140,7 +140,7 @@ def export(
         try:
             write_durably(to, data)
         except OSError as error:
-            raise CtlError("config", f"{to} cannot be written: {error}") from error
+            raise CtlError("config", f"{to} cannot be written: {error.strerror}") from error
     elif session.settings.output is OutputFormat.TABLE:
         session.output.raw(data)
         return

@@ -33,7 +33,7 @@ def away_rules(survey: Survey, node: int, lock_holder: str | None) -> list[Findi
     """May this node be away for a while? A quorum without it must be there before."""
     return [
         target_member(survey, node),
-        one_leader(survey, node),
+        one_leader(survey),
         config_settled(survey, node),
         others_healthy(survey, node),
         no_other_recovering(survey, node),

@@ -17,6 +17,7 @@ from raftctl.actions import rules_table, warn_of
 from raftctl.errors import CtlError
 from raftctl.guards import Finding, refusal, with_overrides
 from raftctl.output.tables import Table, Tone
+from raftctl.output.text import listed
 from raftctl.runbook.catalogue import runbook_of
 from raftctl.runbook.engine import Past, Plan, Run, Runbook, terminated_like_interrupted, uninterrupted
 from raftctl.runbook.journal import FORMAT, RESUMABLE, Journal, RunFile
@@ -47,7 +48,7 @@ def start(session: Session, runbook: Runbook) -> None:
     else:
         _say_plan(session, plan, findings)
     if error is not None:
-        raise error
+        raise _in_short(session, error, plan)
     if session.flags.dry_run:
         return
     session.confirm(plan.tier, plan.what, plan.cluster)
@@ -68,6 +69,15 @@ def start(session: Session, runbook: Runbook) -> None:
         _conduct(session, runbook, run, journal, lock)
     finally:
         journal.close()
+
+
+def _in_short(session: Session, error: CtlError, plan: Plan) -> CtlError:
+    """Return the refusal without the numbers that a person was just shown in the plan's table."""
+    if not session.output.for_people or session.flags.quiet:
+        return error
+    rules = listed(error.rule_ids)
+    message = f"{plan.what} is refused, nothing was changed: {rules} {'does' if len(error.rule_ids) == 1 else 'do'} not hold"
+    return CtlError(error.code, message, hint=error.hint, rule_ids=error.rule_ids, measured=error.measured)
 
 
 def _began(session: Session, runbook: Runbook, plan: Plan, findings: Sequence[Finding]) -> dict[str, object]:

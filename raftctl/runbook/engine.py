@@ -283,13 +283,13 @@ class Run:
                 self.write("undo_failed", step=step.name, code=trouble.code, message=trouble.message)
                 if trouble.code == "point_of_no_return":
                     return self._no_way_back(runbook, error, trouble.message)
-                told = f"{what} ({error.message}), and undoing {step.name} failed too: {trouble.message}"
+                told = f"{what} ({error.message}), and undoing '{step.title}' failed too: {trouble.message}"
                 return self.needs_attention(runbook, CtlError("needs_attention", told))
             self.write("undo_done", step=step.name)
-        return self._undone(what, error, [step.name for step in to_undo])
+        return self._undone(what, error, [step.title for step in to_undo])
 
     def _undone(self, what: str, error: CtlError, undone: Sequence[str]) -> CtlError:
-        told = f"undone: {', '.join(undone)}" if undone else "there was nothing to undo"
+        told = f"undone: {'; '.join(undone)}" if undone else "there was nothing to undo"
         if error.code == "interrupted":
             return self.ended(CtlError(error.code, f"{error.message}; {told}"))
         if not undone and error.code != "aborted":

@@ -25,7 +25,7 @@ from raftctl.runbook.absence import missing, until_whole
 from raftctl.runbook.command_driver import is_down, is_up, run_words
 from raftctl.runbook.drain import Drain, DrainParams
 from raftctl.runbook.engine import Facts, Plan, Run, Runbook, Step
-from raftctl.runbook.files import RunbookFile, StepEntry, digest_of, filled, nodes_of, parse
+from raftctl.runbook.files import RunbookFile, StepEntry, digest_of, filled, nodes_of, parse, place_of
 from raftctl.runbook.rolling_restart import NOBODY, RestartParams, RollingRestart
 from raftctl.session import Session
 from raftctl.survey import Survey
@@ -62,7 +62,10 @@ class FileRunbook(Runbook):
 
     def plan(self, _session: Session, survey: Survey, lock_holder: str | None) -> Plan:
         values = self._values(survey.cluster)
-        nodes = [nodes_of(step, values, survey, f"step {number}") for number, step in enumerate(self._file.steps, start=1)]
+        nodes = [
+            nodes_of(step, values, survey, place_of(self.params.text, self.params.where, number))
+            for number, step in enumerate(self._file.steps, start=1)
+        ]
         lacking = missing(survey)
         healthy = finding(
             "all-healthy", not lacking, "; ".join(lacking) or "every member runs and follows", "nothing is missing"
@@ -72,7 +75,7 @@ class FileRunbook(Runbook):
             cluster=survey.cluster,
             what=f"running {self._file.name} on cluster {survey.cluster}",
             findings=[
-                one_leader(survey, NOBODY),
+                one_leader(survey),
                 config_settled(survey, None),
                 msgspec.structs.replace(healthy, overridable=True),
                 no_lock(survey, NOBODY, lock_holder),

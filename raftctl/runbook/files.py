@@ -47,6 +47,13 @@ BUILT_IN: Final = frozenset({"node", "cluster"})
 _STEP_HEADER: Final = re.compile(r"^\s*\[\[\s*steps\s*\]\]", re.MULTILINE)
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 
+_MISSING: Final = re.compile(r"missing required field `([\w-]+)`")
+_EXAMPLES: Final = {
+    "name": 'put name = "…" before the first step',
+    "steps": 'a step begins with [[steps]] and a line such as do = "snapshot"',
+    "do": 'do = "snapshot", for instance',
+}
+
 ACTIONS: Final[Mapping[str, tuple[frozenset[str], frozenset[str]]]] = {
     # action: (words it needs, words it may have); a time-limit goes with each
     "heartbeat": (frozenset(), frozenset()),
@@ -95,11 +102,13 @@ class RunbookFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
 
 def read_text(path: Path) -> str:
-    """Raises: CtlError: config, it cannot be read."""
+    """Raises: CtlError: `not_found_here`; config, it cannot be read."""
+    hint = "raftctl runbook list shows those that are known by name"
     try:
         data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise CtlError("not_found_here", f"there is no file {path}", hint=hint) from error
     except OSError as error:
-        hint = "raftctl runbook list shows those that are known by name"
         raise CtlError("config", f"{path} cannot be read: {error.strerror}", hint=hint) from error
     if len(data) > BYTES_MAX:
         raise CtlError("config", f"{path} has {len(data)} bytes; a runbook has at most {BYTES_MAX}")
@@ -122,7 +131,9 @@ def parse(text: str, where: str) -> RunbookFile:
     try:
         file = msgspec.convert(document, RunbookFile)
     except msgspec.ValidationError as error:
-        raise CtlError("config", f"{where}{_line_of(text, str(error))}: {error}", hint=_hint(str(error))) from error
+        raise CtlError(
+            "config", f"{where}{_line_of(text, str(error))}: {_plainly(str(error))}", hint=_hint(str(error))
+        ) from error
     if _NAME.fullmatch(file.name) is None:
         raise CtlError(
             "config", f"{where}: name = {file.name!r} is no name", hint="letters, digits, - and _, a letter first"
@@ -130,9 +141,8 @@ def parse(text: str, where: str) -> RunbookFile:
     for name in file.parameters:
         if _NAME.fullmatch(name) is None or name in BUILT_IN:
             raise CtlError("config", f"{where}: parameters.{name} is no name for a parameter")
-    lines = _lines(text)
-    for number, step in enumerate(file.steps):
-        _check(step, {*file.parameters, *BUILT_IN}, f"{where}, line {lines[min(number, len(lines) - 1)]}: step {number + 1}")
+    for number, step in enumerate(file.steps, start=1):
+        _check(step, {*file.parameters, *BUILT_IN}, place_of(text, where, number))
     return file
 
 
@@ -142,13 +152,35 @@ def _lines(text: str) -> list[int]:
     return found or [1]
 
 
+def place_of(text: str, where: str, number: int) -> str:
+    """Return where the step of this number, from 1, is: `night.toml, line 9: step 2`."""
+    lines = _lines(text)
+    return f"{where}, line {lines[min(number, len(lines)) - 1]}: step {number}"
+
+
 def _line_of(text: str, message: str) -> str:
     match = re.search(r"\$\.steps\[(\d+)\]", message)
     lines = _lines(text)
-    return f", line {lines[min(int(match[1]), len(lines) - 1)]}" if match else ""
+    if match is None:
+        return ", line 1" if _MISSING.search(message) else ""
+    return f", line {lines[min(int(match[1]), len(lines) - 1)]}"
+
+
+def _plainly(message: str) -> str:
+    """Return what is wrong in this language's words; what is not known here, as it is."""
+    missing = _MISSING.search(message)
+    if missing is not None:
+        in_step = re.search(r"\$\.steps\[(\d+)\]", message)
+        return f"{f'step {int(in_step[1]) + 1}' if in_step else 'the runbook'} has no {missing[1]}"
+    if "length >= 1" in message:
+        return "the runbook has no steps"
+    return message
 
 
 def _hint(message: str) -> str:
+    missing = _MISSING.search(message)
+    if missing is not None:
+        return _EXAMPLES.get(missing[1], "")
     return f"a step may have: {', '.join(sorted(_step_words()))}" if "unknown field" in message else ""
 
 

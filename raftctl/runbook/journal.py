@@ -265,7 +265,7 @@ def adopt(source: Path) -> str:
     try:
         data = source.read_bytes()
     except OSError as error:
-        raise CtlError("not_found_here", f"{source} cannot be read: {error}") from error
+        raise CtlError("not_found_here", f"{source} cannot be read: {error.strerror}") from error
     run = read_run(source)
     run.check_intact()
     run_id = str(run.began.get("run", ""))

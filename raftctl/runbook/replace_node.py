@@ -122,7 +122,7 @@ class ReplaceNode(Runbook):
                 f"node {listed(taken)} has it" if taken else "nobody has it",
                 "an address of its own",
             ),
-            one_leader(survey, old),
+            one_leader(survey),
             config_settled(survey, old),
             others_healthy(survey, old),
             no_other_recovering(survey, old),

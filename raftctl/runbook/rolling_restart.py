@@ -94,7 +94,7 @@ class RollingRestart(Runbook):
                 f"members are {listed(members) or 'none'}",
                 "the nodes are members",
             ),
-            one_leader(survey, NOBODY),
+            one_leader(survey),
             config_settled(survey, None),
             finding("all-healthy", not lacking, "; ".join(lacking) or "every member runs and follows", "nothing is missing"),
             no_other_recovering(survey, NOBODY),

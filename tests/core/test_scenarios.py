@@ -157,3 +157,9 @@ def test_state_machines_that_differ_are_seen(safety: Safety):
     safety.applied(at(1, 2), b"one")
     with pytest.raises(AssertionError, match=r"two state machines differ after T1-N2\.2"):
         safety.applied(at(1, 2), b"other")
+
+
+def test_a_file_that_is_not_there_is_named_once(tmp_path, capsys):
+    path = tmp_path / "none.txt"
+    assert main([str(path)]) == 1
+    assert capsys.readouterr().out == f"{path}: No such file or directory\n"

@@ -157,7 +157,7 @@ def test_a_failure_after_the_wipe_gives_the_node_its_data_back(cluster, raftctl)
     cluster.answers("/v1/node/start-raft", problem(500, "start_failed", "no such directory"))
     error = raftctl(f"{LINE} -o json", code=8).error
     assert "no such directory" in error["message"]
-    assert "undone: start, wipe, protect, stop" in error["message"]
+    assert "undone: Start node 3; " in error["message"]
     assert WELL == cluster.picture(3)
     assert {} == cluster.retired[3]
     assert cluster.nodes[3]["last_log"]["index"] >= 100
@@ -167,7 +167,7 @@ def test_an_undo_that_fails_asks_for_attention_and_can_be_repeated(cluster, raft
     broken = problem(500, "start_failed", "no such directory")
     cluster.answers("/v1/node/start-raft", broken, broken)
     error = raftctl(f"{LINE} -o json", code=9).error
-    assert "undoing stop failed too" in error["message"]
+    assert "undoing 'Stop the engine of node 3" in error["message"]
     assert "runs abort" in error["hint"]
     (run,) = read_runs()
     assert run.outcome == "needs_attention"
@@ -389,3 +389,27 @@ def test_yet_another_life_is_not_let_in(cluster: RejoinCluster, raftctl, monkeyp
     error = raftctl(f"{BLANK} -o json", code=8).error
     assert ["blank-target"] == error["rule_ids"]
     assert not cluster.target(3)["revert_armed"]
+
+
+# -- what a refusal says ---------------------------------------------------------------------------------------------------
+
+
+def test_a_person_who_has_seen_the_table_is_not_told_its_numbers_again(cluster, raftctl):
+    cluster.target(2).update(lag=6000)
+    err = raftctl(LINE, code=5).err
+    assert err.count("6000 behind") == 1
+    assert "error: rejoin node 3 of cluster demo is refused, nothing was changed: others-healthy does not hold\n" in err
+
+
+def test_that_a_rule_can_be_overridden_is_said_only_if_that_is_all_it_takes(cluster, raftctl):
+    cluster.target(2).update(lag=6000)
+    assert "--override others-healthy" in raftctl(f"{LINE} -o json", code=5).error["hint"]
+    cluster.nodes[2].update(leader=2, term=9)
+    assert "--override" not in (raftctl(f"{LINE} -o json", code=5).error["hint"] or "")
+
+
+def test_a_stopped_engine_is_not_asked_who_leads(cluster, raftctl):
+    cluster.nodes[2].update(state="shutdown", leader=None, term=1)
+    rules = raftctl(f"{LINE} -o json", code=5).error["rule_ids"]
+    assert "one-leader" not in rules
+    assert "others-healthy" in rules

@@ -151,7 +151,7 @@ def test_a_refusal_tells_rule_number_and_threshold_and_leaves_nothing(toy, clust
     monkeypatch.setattr(Toy, "holds", False)
     error = ended(start)
     assert (5, ("toy-rule",)) == (error.exit_code, error.rule_ids)
-    assert "2 of 3 (needs: 3 of 3)" in error.message
+    assert {"toy-rule": {"measured": "2 of 3", "threshold": "3 of 3"}} == error.measured
     assert [] == [*toy.told, *read_runs(), *cluster.mutations]
     start(override=["toy-rule"])
     assert 5 == ended(lambda: start(override=["no-lock"])).exit_code
@@ -173,7 +173,7 @@ def test_a_failure_is_undone_latest_first_and_a_step_without_undo_left_out(toy, 
     toy.acts["do c"] = fails()
     error = ended(start)
     assert ("undone", 8) == (error.code, error.exit_code)
-    assert "Step c failed: it did not work; undone: c, a" in error.message
+    assert "Step c failed: it did not work; undone: Step c; Step a" in error.message
     assert ["undo c", "undo a"] == toy.told[-2:]
     assert {} == cluster.keys
     assert "undone" == the_run().outcome
@@ -197,7 +197,7 @@ def test_ctrl_c_undoes_and_is_130(toy):
 
     toy.acts["do b"] = interrupted
     error = ended(start)
-    assert (130, "interrupted; undone: a") == (error.exit_code, error.message)
+    assert (130, "interrupted; undone: Step a") == (error.exit_code, error.message)
     assert "interrupted" == the_run().outcome
 
 
@@ -256,7 +256,7 @@ def test_an_undo_that_fails_can_be_gone_on_with_and_only_undoes(toy):
     toy.acts |= {"do c": fails(), "undo a": fails(message="no power")}
     error = ended(start)
     assert (9, "needs_attention") == (error.exit_code, the_run().outcome)
-    assert "undoing a failed too: no power" in error.message
+    assert "undoing 'Step a' failed too: no power" in error.message
     assert "runs resume" in error.hint
     toy.acts.clear()
     toy.told.clear()
@@ -321,7 +321,7 @@ def test_a_lock_of_another_run_is_a_refusal_with_its_holder_and_can_be_overridde
     other.take()
     error = ended(start)
     assert (5, ("no-lock",)) == (error.exit_code, error.rule_ids)
-    assert "run other (rejoin-node) by" in error.message
+    assert "run other (rejoin-node) by" in error.measured["no-lock"]["measured"]
     start(override=["no-lock"])
     assert "done" == the_run().outcome
 

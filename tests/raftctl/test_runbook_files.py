@@ -73,7 +73,9 @@ def test_there_are_three_examples():
         ('[[steps]]\ndo = "wait"\nuntil = "tomorrow"', "until = 'tomorrow'"),
         ('[[steps]]\ndo = "wait"\nuntil = "up"', "wait is for the cluster"),
         ('[[steps]]\ndo = "wait"\nuntil = "healthy"\ntime-limit = "soon"', "time-limit"),
-        ("steps = []", "length >= 1"),
+        ("steps = []", "the runbook has no steps"),
+        ("", "line 1: the runbook has no steps"),
+        ('[[steps]]\nnodes = "all"', "line 2: step 1 has no do"),
         ("[[steps]\n", "is not TOML"),
         ('[parameters.node]\n[[steps]]\ndo = "heartbeat"', "parameters.node is no name for a parameter"),
     ],
@@ -84,7 +86,15 @@ def test_what_is_wrong_is_said_with_its_place(raftctl, book, text: str, why: str
 
 
 def test_a_file_that_is_not_there(raftctl):
-    assert "cannot be read" in raftctl("runbook validate never.toml", code=3).err
+    assert "there is no file never.toml" in raftctl("runbook validate never.toml", code=13).err
+
+
+def test_a_file_without_a_name_is_told_where_to_put_it(raftctl, tmp_path):
+    nameless = tmp_path / "nameless.toml"
+    nameless.write_text('[[steps]]\ndo = "heartbeat"\n')
+    error = raftctl("runbook validate -o json", str(nameless), code=3).error
+    assert error["message"] == f"{nameless}, line 1: the runbook has no name"
+    assert error["hint"] == 'put name = "…" before the first step'
 
 
 def test_a_file_in_the_place_for_them_is_known_by_its_name(raftctl):
@@ -143,7 +153,7 @@ def test_a_dry_run_only_reads(cluster, raftctl, book):
 
 def test_somebody_who_is_no_member_is_found_before_anything_is_done(cluster, raftctl, book):
     path = book('[[steps]]\ndo = "snapshot"\nnodes = [1, 9]')
-    assert "'9' is no member" in raftctl(f"runbook run {path} --yes", code=3).err
+    assert f"{path}, line 2: step 1: '9' is no member" in raftctl(f"runbook run {path} --yes", code=3).err
     assert [] == cluster.mutations
 
 
