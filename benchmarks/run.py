@@ -13,10 +13,7 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import json
-import os
-import platform
 import statistics
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,9 +21,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from rows import GROUPS, Options, Row
-from systems import ROOT, BenchError
-
-RESULTS = Path(__file__).resolve().parent / "results"
+from surroundings import RESULTS, ROOT, about
+from systems import BenchError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -99,18 +95,10 @@ def as_markdown(rows: list[Row], title: str) -> str:
 
 
 def write(rows: list[Row], how: Options, name: str | None) -> None:
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
     now = dt.datetime.now(dt.UTC)
-    about = {
-        "date": now.isoformat(timespec="seconds"),
-        "commit": commit.stdout.strip() or "unknown",
-        "machine": f"{os.cpu_count()} cores of {_processor()}, {_memory_gib()} GiB, Python {platform.python_version()}",
-        "rounds": how.rounds,
-        "seconds": how.seconds,
-        "repetitions": how.repetitions,
-    }
+    where = {**about(), "rounds": how.rounds, "seconds": how.seconds, "repetitions": how.repetitions}
     document = {
-        "about": about,
+        "about": where,
         "rows": [
             {
                 "name": row.name,
@@ -125,9 +113,9 @@ def write(rows: list[Row], how: Options, name: str | None) -> None:
         ],
     }
     RESULTS.mkdir(exist_ok=True)
-    stem = RESULTS / (name or f"{now:%Y%m%d-%H%M}-{about['commit']}")
+    stem = RESULTS / (name or f"{now:%Y%m%d-%H%M}-{where['commit']}")
     stem.with_suffix(".json").write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
-    title = f"{about['date'][:10]}, {about['commit']}, {about['machine']}"
+    title = f"{now:%Y-%m-%d}, {where['commit']}, {where['machine']}"
     stem.with_suffix(".md").write_text(as_markdown(rows, title))
     plot(rows, stem, title)
     print(f"written: {stem.relative_to(ROOT)}.json, .md, .png, .svg")
@@ -157,17 +145,6 @@ def plot(rows: list[Row], stem: Path, title: str) -> None:
     figure.tight_layout()
     figure.savefig(stem.with_suffix(".png"), dpi=130)
     figure.savefig(stem.with_suffix(".svg"))
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()
-
-
-def _memory_gib() -> int:
-    return round(int(Path("/proc/meminfo").read_text().split()[1]) / 1024**2)
 
 
 if __name__ == "__main__":
