@@ -3,7 +3,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick acceptance verify fix simulate simulate-slice simulate-rejoins crash-points fuzz storage-campaign spec traces mutants bench soak profile clean
+.PHONY: help demo test quick acceptance verify fix simulate simulate-slice simulate-rejoins crash-points fuzz storage-campaign spec traces mutants bench scale soak profile clean
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
 BIN := .venv/bin
@@ -100,6 +100,11 @@ bench: ## Every claim of speed, beside its peers in one run: a table, JSON and a
 	@sh scripts/setup.sh dev
 	@sh benchmarks/install.sh
 	@$(BIN)/python benchmarks/run.py $(ROWS)
+
+scale: ## How rate, latency, memory and start-up go with nodes, clients, values, log, keys and clusters; CURVES="nodes log" for some
+	@sh scripts/setup.sh dev
+	@sh benchmarks/install.sh
+	@$(BIN)/python benchmarks/scale.py $(CURVES)
 
 soak: ## Three real nodes under mixed load with faults for MINUTES=60 minutes: nothing is lost, and no memory, file or disk grows
 	@sh scripts/setup.sh dev

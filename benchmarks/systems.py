@@ -1,7 +1,8 @@
-"""The clusters that are measured: ours, etcd, and an upper bound if there is one. Three nodes each, on loopback, fsync on.
+"""The clusters that are measured: ours, etcd, and an upper bound if there is one. On loopback, fsync on.
 
-Every system is started in a directory of its own, on ports that are free, and ended by its processes' ids. Settings: ours and
-etcd's defaults; for fail-over both with the same timeouts (heartbeat 20 ms, election 200 ms).
+Three nodes each, unless another number is asked for. Every system is started in a directory of its own, on ports that are free, and
+ended by its processes' ids. Settings: ours and etcd's defaults; for fail-over both with the same timeouts (heartbeat 20 ms,
+election 200 ms).
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def call(url: str, body: object = None, timeout_s: float = 5) -> dict[str, objec
 
 
 class System:
-    """Three processes. `urls[i]` is where node `i` answers clients; `door` is put.lua's word for it."""
+    """One process a node. `urls[i]` is where node `i` answers clients; `door` is put.lua's word for it."""
 
     name = ""
     door = ""
@@ -143,11 +144,16 @@ class Ours(System):
     name = "raft_engine"
     door = "ours"
 
+    def __init__(self, timeouts: tuple[int, int] | None = None, settings: str = "", nodes: int = 3) -> None:
+        self.count = nodes
+        super().__init__(timeouts, settings)
+
     def prepare(self) -> None:
-        ports = free_ports(6)
-        self.urls = [f"http://127.0.0.1:{port}" for port in ports[:3]]
+        count = self.count
+        ports = free_ports(2 * count)
+        self.urls = [f"http://127.0.0.1:{port}" for port in ports[:count]]
         members = "\n".join(
-            f'{n + 1} = {{ management = "{self.urls[n]}", raft = "127.0.0.1:{ports[3 + n]}" }}' for n in range(3)
+            f'{n + 1} = {{ management = "{self.urls[n]}", raft = "127.0.0.1:{ports[count + n]}" }}' for n in range(count)
         )
         raft = ""
         if self.timeouts is not None:
@@ -156,10 +162,10 @@ class Ours(System):
                 f"heartbeat_interval_ms = {heartbeat}\nelection_timeout_min_ms = {election}\n"
                 f"election_timeout_max_ms = {2 * election}\n"
             )
-        for n in range(3):
+        for n in range(count):
             text = (
                 f'cluster = "bench"\nnode_id = {n + 1}\ndata_dir = "n{n + 1}"\n[listen]\n'
-                f'management = "127.0.0.1:{ports[n]}"\nraft = "127.0.0.1:{ports[3 + n]}"\n'
+                f'management = "127.0.0.1:{ports[n]}"\nraft = "127.0.0.1:{ports[count + n]}"\n'
                 f"[bootstrap.members]\n{members}\n[raft]\n{raft}{self.settings}\n"
             )
             (self.directory / f"{n}.toml").write_text(text)
