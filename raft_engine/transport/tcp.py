@@ -86,8 +86,9 @@ class TcpTransport:
         self._listener = listener
 
     def set_peers(self, peers: Mapping[PeerId, NodeAddress]) -> None:
-        """Keep connections to exactly these; an address that changed is dialed anew."""
-        wanted = {peer: address.raft for peer, address in peers.items() if peer != self._identity.me}
+        """Keep connections to exactly these; an address that changed is dialed anew. Another life of this node is at its own."""
+        me = self._identity.me.node_id
+        wanted = {peer: address.raft for peer, address in peers.items() if peer.node_id != me}
         for peer, (link, task) in list(self._links.items()):
             if wanted.get(peer) != link.address:
                 del self._links[peer]

@@ -15,7 +15,7 @@ from raft_engine.transport.codec import LENGTH, FrameReader, FrameWriter
 from raft_engine.transport.handshake import Identity, Refused, Welcome, decode_reply, encode_greeting
 from raft_engine.transport.tcp import TcpTransport
 from raft_engine.types.entry import EntryKind, make_entry
-from raft_engine.types.ids import Boot
+from raft_engine.types.ids import Boot, Incarnation, PeerId
 from raft_engine.types.messages import ReadIndexRequest
 from tests.transport.peers import (
     CLUSTER,
@@ -320,6 +320,14 @@ async def test_a_node_does_not_dial_itself(start):
     alice.set_peers({ALICE: address(alice.listening_on), BOB: address(bob.listening_on)})
     assert BOB == await events.connections.get()
     assert (events.connections.empty(), events.losses.empty()) == (True, True)
+
+
+async def test_an_earlier_life_of_this_node_is_not_dialed_as_its_address_is_the_own_one(start):
+    alice, _ = await start(ALICE)
+    bob, _ = await start(BOB)
+    earlier = PeerId(ALICE.node_id, Incarnation("e" * 32))
+    alice.set_peers({BOB: address(bob.listening_on), earlier: address(alice.listening_on)})
+    assert [BOB] == list(alice._links)
 
 
 async def test_an_address_that_is_none_is_reported(start):
