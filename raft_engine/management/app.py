@@ -98,6 +98,10 @@ class ManagementApp:
     def count(self, scope: Scope, reply: Reply) -> None:
         self.context.requests[scope["method"], scope["counted_as"], reply.status] += 1
 
+    def count_refused(self, status: int) -> None:
+        """Count a reply that was given before there was a request: too many connections, no HTTP."""
+        self.context.requests["-", NOT_MATCHED, status] += 1
+
     async def close(self) -> None:
         """End streams and connections to other members."""
         await self.events.close()

@@ -19,7 +19,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from raft_engine.management.exchange import DEFAULT_WAIT_S, HeaderList
 from raft_engine.management.fast_lane import MORE, FastLane, Slot
-from raft_engine.management.problems import PROBLEM_JSON, PROBLEMS, ProblemError, malformed
+from raft_engine.management.problems import PROBLEM_JSON, PROBLEMS, ProblemError, malformed, problem_headers
 
 HEADER_BYTES_MAX: Final = 32 * 1024
 """Twice what nginx and Apache take together for a request line and a field; a key of 1,024 bytes fits escaped."""
@@ -38,6 +38,9 @@ class Doorman(Protocol):
     """What the application tells of the node when nobody gets as far as a path."""
 
     def standing(self) -> HeaderList: ...
+
+    def count_refused(self, status: int) -> None:
+        """Count a reply to what was no request that any path could take."""
 
 
 class Connection(HttpToolsProtocol):
@@ -241,8 +244,10 @@ class Connection(HttpToolsProtocol):
             }
         )
         lines = [(b"content-type", PROBLEM_JSON), (b"content-length", b"%d" % len(body)), (b"connection", b"close")]
-        standing = cast("Doorman", self.app).standing()
-        head = b"".join(name + b": " + value + b"\r\n" for name, value in (*standing, *lines))
+        doorman = cast("Doorman", self.app)
+        doorman.count_refused(problem.status)
+        headers = (*doorman.standing(), *problem_headers(problem), *lines)
+        head = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
         self.transport.write(STATUS_LINE[problem.status] + head + b"\r\n" + body)
         self.transport.close()
 

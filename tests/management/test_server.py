@@ -228,6 +228,8 @@ async def test_too_many_connections_are_turned_away(endpoint, monkeypatch):
     reply = await endpoint.send(b"", half_close=False)
     first.close()
     assert (status_of(reply), problem_of(reply)["code"]) == (503, "too_many_connections")
+    assert b"retry-after: 1\r\n" in reply
+    assert [("-", 503)] == [(method, status) for method, _, status in endpoint.server.app.context.requests]
 
 
 async def test_an_upgrade_is_answered_as_if_it_had_not_been_asked_for(endpoint):
