@@ -45,7 +45,7 @@ def driver_of(run: Run, node: int, name: str, cluster: str, limit_s: float) -> D
         case "manual":
             return ManualDriver(run.client, node, run.poll, run.output.say, limit_s)
         case _:
-            return HttpDriver(run.client, node, cluster, run.poll)
+            return HttpDriver(run.client, node, cluster, run.poll, tell)
 
 
 def _sandbox(session: Session) -> Path:

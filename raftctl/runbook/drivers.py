@@ -71,11 +71,16 @@ class HttpDriver:
     undoes_wipes = True
     names_retired = True
 
-    def __init__(self, client: ClusterClient, node: int, cluster: str, poll: Poll) -> None:
+    def __init__(self, client: ClusterClient, node: int, cluster: str, poll: Poll, tell: Callable[[str], None]) -> None:
+        """
+        Args:
+            tell: shows what is waited for while the node does not answer.
+        """
         self._client = client
         self._node = node
         self._cluster = cluster
         self._poll = poll
+        self._tell = tell
 
     def stop(self) -> None:
         self._until(lambda: self._client.stop_raft(self._node), lambda status: status.stopped, "stop")
@@ -118,12 +123,15 @@ class HttpDriver:
     def _answered(self, ask: Callable[[], T]) -> T:
         """Ask until there is an answer. Raises: CtlError: `reply_lost` also for a refusal after a request whose answer was lost."""
         again = self._poll(_LEVER_S)
-        is_lost = False
+        is_lost = is_told = False
         while True:
             try:
                 return ask()
             except CtlError as error:
                 if error.outcome_unknown or error.code == "unreachable":
+                    if not is_told:
+                        is_told = True
+                        self._tell(f"node {self._node}: {error.message}; asking again for up to {_LEVER_S:g} s")
                     is_lost = is_lost or error.outcome_unknown
                     if again():
                         continue

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import pytest
 
 from raftctl.config_file import NodeEntry
@@ -16,7 +17,7 @@ from raftctl.http import Http
 from raftctl.http_client import HttpClusterClient
 from raftctl.model import Life, LogId
 from raftctl.runbook.command_driver import CommandDriver, words_of
-from raftctl.runbook.drivers import WipeOrder
+from raftctl.runbook.drivers import HttpDriver, WipeOrder
 from raftctl.runbook.manual_driver import ManualDriver
 from tests.raftctl.fake_cluster import url
 
@@ -229,3 +230,23 @@ def test_a_person_gives_the_data_back(cluster, client):
     cluster.nodes[3] |= {"recovering": {"until": None, "reason": "wiped"}}
     person(client, told, lambda: cluster.nodes[3].update(recovering=None)).restore("retired-x")
     assert "raft-engine restore" in told[0]
+
+
+# -- http ------------------------------------------------------------------------------------------------------------------
+
+
+def test_while_a_node_does_not_answer_it_is_said_once_what_is_waited_for(cluster, client):
+    cluster.down[3] = httpx.ConnectError("[Errno 111] Connection refused")
+    told: list[str] = []
+    looks = []
+
+    def one_more() -> None:
+        looks.append(None)
+        if len(looks) == 3:
+            cluster.down.clear()
+
+    HttpDriver(client, 3, "demo", polling(9, one_more), told.append).start()
+    assert len(looks) >= 3
+    [line] = told
+    assert line.startswith("node 3: ")
+    assert "asking again for up to 30 s" in line
