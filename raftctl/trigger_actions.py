@@ -21,7 +21,9 @@ def elect(session: Session, survey: Survey, node: int, *, pre_vote: bool) -> Act
     leader = survey.leader
     disturbs = not pre_vote and leader is not None and leader.node_id != node
     steps = [f"node {node} campaigns for a term above {survey.term}{'' if pre_vote else ', without asking first'}"]
-    if leader is not None and leader.node_id != node:
+    if leader is not None and leader.node_id == node:
+        steps = [f"node {node} leads term {leader.term} already, and goes on"]
+    elif leader is not None:
         fate = "would be deposed" if disturbs else "keeps leading unless it is silent"
         steps.append(f"node {leader.node_id} leads term {leader.term} and {fate}")
 
@@ -112,7 +114,7 @@ def purge_log(session: Session, survey: Survey, node: int, upto: int, *, strict:
 
     return Action(
         name="purge_log",
-        what=f"purging the log of node {node} of cluster {survey.cluster} up to {goal}",
+        what=f"purging the log of node {node} of cluster {survey.cluster} up to {goal or upto}",
         node=node,
         requested={"upto": upto, "strict": strict},
         tier=Tier.MODERATE,

@@ -53,7 +53,7 @@ async def bootstrap_call(address: str, cluster: str, request: BootstrapRequest, 
     except TimeoutError as error:
         raise TransportError(f"{address} did not answer within {timeout_s:g} s") from error
     except OSError as error:
-        raise TransportError(f"{address} cannot be reached: {error}") from error
+        raise TransportError(f"{address} cannot be reached: {error.strerror or error}") from error
     if isinstance(reply, Answer):
         return reply.reply
     if isinstance(reply, Refused):

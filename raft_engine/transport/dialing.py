@@ -97,7 +97,9 @@ class Link:
                 _, connection = await loop.create_connection(make, *split_address(self.address))
         except TimeoutError:
             return f"{self.address} did not answer within {CONNECT_TIMEOUT_S:g} s"
-        except (OSError, TransportError) as error:
+        except OSError as error:
+            return f"{self.address} cannot be reached: {error.strerror or error}"
+        except TransportError as error:
             return f"{self.address} cannot be reached: {error}"
         timer = loop.call_later(
             GREETING_TIMEOUT_S,

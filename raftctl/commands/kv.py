@@ -96,7 +96,12 @@ def get(session: Session, key: KeyArgument, consistency: ConsistencyOption = "li
     import base64
 
     _check_consistency(consistency)
-    found = _until_decided(session, lambda: session.client.kv_get(key.encode(), consistency=consistency))
+    try:
+        found = _until_decided(session, lambda: session.client.kv_get(key.encode(), consistency=consistency))
+    except CtlError as error:
+        if error.code != "key_not_found":
+            raise
+        raise CtlError(error.code, f"there is no key {key}", status=error.status) from error
     if session.output.for_people:
         session.output.raw(found.value)
         return

@@ -14,7 +14,7 @@ def test_what_was_put_is_got(cluster, raftctl):
 
 
 def test_a_key_that_is_not_there_is_13(cluster, raftctl):
-    raftctl("kv get nothing", code=13)
+    assert "there is no key nothing" in raftctl("kv get nothing", code=13).err
 
 
 def test_a_put_with_another_revision_is_6_and_changes_nothing(cluster, raftctl):

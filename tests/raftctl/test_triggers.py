@@ -150,6 +150,7 @@ def test_an_election_without_asking_first_is_moderate_when_nobody_leads(cluster,
 
 def test_elect_on_the_leader_changes_nothing_and_says_so(cluster, raftctl):
     assert "already" in raftctl("elect --node 1 --yes").out
+    assert "node 1 leads term 2 already, and goes on" in raftctl("elect --node 1 --dry-run").out
 
 
 def test_a_purge_says_what_was_asked_when_it_is_cut(cluster, raftctl):
@@ -161,6 +162,7 @@ def test_a_purge_without_a_snapshot_is_refused_by_its_rule(cluster, raftctl):
     cluster.nodes[1]["snapshot"] = None
     error = raftctl("purge-log --upto 70 --yes -o json", code=5).error
     assert ["snapshot-covers"] == error["rule_ids"]
+    assert "up to 70 is refused" in error["message"]
     assert error["measured"]["snapshot-covers"] == {"measured": "node 1 has no snapshot", "threshold": "a snapshot"}
     assert "raftctl snapshot --node 1" in error["hint"]
     assert [] == cluster.mutations
