@@ -227,7 +227,8 @@ def one_leader(survey: Survey) -> Finding:
     words = sorted({(status.leader or 0, status.term) for status in asked})
     agree = survey.leader is not None and words == [(survey.leader.node_id, survey.leader.term)]
     measured = listed(f"{f'node {leader}' if leader else 'nobody'} leads term {term}" for leader, term in words)
-    return finding("one-leader", agree, f"{len(asked)} voters say: {measured}", "all say the same leader and term")
+    who = "1 voter says" if len(asked) == 1 else f"{len(asked)} voters say"
+    return finding("one-leader", agree, f"{who}: {measured}", "all say the same leader and term")
 
 
 def _not_leader(survey: Survey, target: int) -> Finding:
@@ -251,9 +252,8 @@ def config_settled(survey: Survey, target: int | None) -> Finding:
     told = {index_of(status.membership.log_id) for status in asked}
     sets = "->".join("{" + ",".join(map(str, config)) + "}" for config in membership.configs) or "{}"
     committed = "committed" if membership.committed else "not committed"
-    measured = (
-        f"{sets} of {membership.log_id or '-'}, {committed}, known alike by {'all' if len(told) == 1 else 'some only'}"
-    )
+    known = {0: "nobody who is up was asked", 1: "known alike by all"}.get(len(told), "known alike by some only")
+    measured = f"{sets} of {membership.log_id or '-'}, {committed}, {known}"
     settled = len(membership.configs) == 1 and membership.committed and len(told) == 1
     return finding("config-settled", settled, measured, "one voter set, committed, known alike by all")
 

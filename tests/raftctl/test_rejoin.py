@@ -413,3 +413,11 @@ def test_a_stopped_engine_is_not_asked_who_leads(cluster, raftctl):
     rules = raftctl(f"{LINE} -o json", code=5).error["rule_ids"]
     assert "one-leader" not in rules
     assert "others-healthy" in rules
+
+
+def test_a_node_that_is_left_alone_is_told_plainly(cluster, raftctl):
+    cluster.lead(None)
+    cluster.down |= {1: REFUSED, 2: REFUSED}
+    measured = raftctl(f"{LINE} -o json", code=5).error["measured"]
+    assert measured["one-leader"]["measured"].startswith("1 voter says: nobody leads")
+    assert "nobody who is up was asked" in measured["config-settled"]["measured"]
