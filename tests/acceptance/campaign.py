@@ -23,11 +23,12 @@ from typing import Any, Final
 
 import httpx
 
-from tests.acceptance.cluster import ROOT, Cluster, Node
+from tests.acceptance.cluster import QUICK, ROOT, Cluster, Node
 from tests.acceptance.ledger import Ledger
 from tests.acceptance.mounts import failing_calls, injected, may_inject, mounted
 
 SETTINGS: Final[dict[str, int | bool]] = {
+    **QUICK,
     "snapshot_logs_since_last": 1500,
     "max_in_snapshot_log_to_keep": 200,
 }

@@ -9,26 +9,36 @@ from __future__ import annotations
 import base64
 import json
 import os
+import random
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import httpx
 
 from tests.ports import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
-DEADLINE_S = 90.0
+DEADLINE_S = 120.0
 """For anything that is awaited. Long, because it only matters when something is broken."""
-RAFT = {"election_timeout_min_ms": 300, "election_timeout_max_ms": 600, "heartbeat_interval_ms": 60}
-"""Calmer than the defaults: a busy machine must not look like a dead leader."""
+RAFT = {"election_timeout_min_ms": 3000, "election_timeout_max_ms": 6000, "heartbeat_interval_ms": 100}
+"""Far calmer than the defaults: most tests rely on the same node leading from one line to the next, on a busy machine too."""
+QUICK = {"election_timeout_min_ms": 300, "election_timeout_max_ms": 600, "heartbeat_interval_ms": 60}
+"""For tests in which leaders die: they have to be ready for one more election at any time."""
+LAST_LINES = 30
+"""Of each log and each output, in the report of a test that failed."""
+LAST_RUNS = 6
 
 INTERRUPTIBLE = """
 import signal
@@ -57,6 +67,12 @@ def wait_until(attempt: Callable[[], T], what: str) -> T:
         time.sleep(0.02)
 
 
+def last_of(text: str) -> str:
+    """Return the last lines, none of them longer than a person reads."""
+    lines = [line if len(line) <= 500 else f"{line[:500]}… ({len(line)} characters)" for line in text.splitlines()]
+    return "\n".join([f"… ({len(lines) - LAST_LINES} lines before)"] * (len(lines) > LAST_LINES) + lines[-LAST_LINES:])
+
+
 @dataclass
 class Ran:
     """What a command did."""
@@ -80,22 +96,65 @@ class Ran:
         start = self.stderr.index("{")
         return json.loads(self.stderr[start:])
 
+    @property
+    def command(self) -> str:
+        return shlex.join(["raftctl", *self.arguments])
+
+    def told(self) -> str:
+        outputs = [
+            f"-- {name}\n{last_of(text)}" for name, text in (("stdout", self.stdout), ("stderr", self.stderr)) if text
+        ]
+        return "\n".join([f"$ {self.command}", f"exit status {self.code}", *outputs])
+
+
+class Running(subprocess.Popen[str]):
+    """A raftctl that runs; what it said is told with the others' when the test fails."""
+
+    def __init__(self, cluster: Cluster, arguments: Sequence[str]) -> None:
+        self._cluster = cluster
+        self._arguments = arguments
+        super().__init__(
+            [sys.executable, "-c", INTERRUPTIBLE, *arguments],
+            cwd=cluster.directory,
+            env=cluster.environment(PYTHONUNBUFFERED="1"),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def lines(self) -> Iterator[str]:
+        """Yield what it says on stdout, until it ends; after a long while it is ended."""
+        assert self.stdout is not None
+        end = threading.Timer(DEADLINE_S, self.kill)
+        end.start()
+        try:
+            yield from self.stdout
+        finally:
+            end.cancel()
+
+    def communicate(self, *arguments: Any, **options: Any) -> tuple[str, str]:
+        stdout, stderr = super().communicate(*arguments, **options)
+        self._cluster.ran.append(Ran(self._arguments, self.returncode, stdout, stderr))
+        return stdout, stderr
+
 
 @dataclass
 class Node:
-    """One node: its files, its ports, and the process while there is one."""
+    """One node: its files, its ports, and the process while there is one. `is_serviced`: others start and stop it too."""
 
     node_id: int
     directory: Path
     management_port: int
     raft_port: int
     extra: str = ""
+    is_serviced: bool = False
     process: subprocess.Popen[bytes] | None = None
     client: httpx.Client = field(init=False)
 
     def __post_init__(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
-        self.client = httpx.Client(base_url=self.url, timeout=httpx.Timeout(40, connect=5), trust_env=False)
+        self.client = httpx.Client(base_url=self.url, timeout=httpx.Timeout(60, connect=20), trust_env=False)
 
     @property
     def url(self) -> str:
@@ -119,7 +178,7 @@ class Node:
 
     @property
     def alive(self) -> bool:
-        return self.process is not None and self.process.poll() is None
+        return (self.process is not None and self.process.poll() is None) or (self.is_serviced and self.answers())
 
     # -- its process
 
@@ -171,9 +230,7 @@ class Node:
         return self.process.wait(DEADLINE_S)
 
     def last_words(self) -> str:
-        if not self.log.exists():
-            return "(no log)"
-        return "\n".join(self.log.read_text("utf-8", "replace").splitlines()[-25:])
+        return last_of(self.log.read_text("utf-8", "replace")) if self.log.exists() else "(no log)"
 
     # -- its endpoint
 
@@ -218,11 +275,30 @@ class Node:
     def get(self, key: str, **params: str) -> httpx.Response:
         return self.client.get(f"/v1/kv/{key}", params=params)
 
+    def read(self, key: str) -> bytes | None:
+        """Return the value as a linearizable read has it, None if there is none; waits while there is no leader."""
+
+        def found() -> httpx.Response | None:
+            reply = self.get(key)
+            return reply if reply.status_code not in {503, 504} else None
+
+        reply = wait_until(found, f"node {self.node_id} reads {key}")
+        assert reply.status_code in {200, 404}, reply.text
+        return reply.content if reply.status_code == 200 else None
+
 
 class Cluster:
-    """Nodes 1 to n in one directory, and a raftctl whose context is this cluster."""
+    """Nodes 1 to n in one directory, and a raftctl whose context is this cluster.
+
+    `made`: all of them since the test began, for its report. `ran`: what raftctl did last.
+    """
+
+    made: ClassVar[list[Cluster]] = []
 
     def __init__(self, directory: Path, count: int = 3, *, name: str = "demo", **raft: int | bool) -> None:
+        self.made.append(self)
+        self.ran: deque[Ran] = deque(maxlen=LAST_RUNS)
+        self._running: list[Running] = []
         self.directory = directory
         self.name = name
         self.raft = {**RAFT, **raft}
@@ -282,9 +358,24 @@ raft = "{node.raft_address}"
     def begin(self) -> None:
         """Start every process, initialise, and wait until there is a leader that everybody follows."""
         self.start()
-        reply = self[1].post("/v1/init", {"members": self.members})
-        assert reply.status_code == 200, reply.text
-        self.leader()
+        self.init(self.members)
+        self.settled()
+
+    def init(self, members: Json) -> None:
+        """Give birth to the cluster; asked again while a member is too busy to answer in time."""
+
+        def born() -> bool:
+            reply = self[1].post("/v1/init", {"members": members})
+            assert reply.status_code == 200 or reply.json()["code"] == "member_unreachable", reply.text
+            return reply.status_code == 200
+
+        wait_until(born, "the cluster is born")
+        first = self[int(random.choice(list(members)))]  # which would come about an election timeout later, by chance
+
+        def leads_or_follows() -> bool:
+            return first.status()["leader"] is not None or first.post("/v1/trigger/elect", wait="1s").status_code == 200
+
+        wait_until(leads_or_follows, "the first leader")
 
     def end(self) -> None:
         for node in self:
@@ -324,11 +415,50 @@ raft = "{node.raft_address}"
         return [node for node in self if node is not leader and node.alive]
 
     def settled(self) -> None:
-        """Wait until every node that is alive has applied what the leader has committed."""
-        target = self.leader().status()["committed"]["index"]
-        for node in self:
-            if node.alive:
-                node.wait(lambda status: status["applied"] and status["applied"]["index"] >= target, f"applied {target}")
+        """Wait until every node that is alive has applied all that the leader has, and the leader knows it."""
+
+        def rests() -> bool:
+            leader = self.leader().status()
+            others = [node.status() for node in self if node.alive]
+            told = leader["replication"] or {}
+            return all(
+                status["applied"] == leader["last_log"]
+                and told.get(str(status["node_id"]), {"state": "replicate"})["state"] == "replicate"
+                for status in others
+            )
+
+        wait_until(rests, "everything is applied by everybody")
+
+    def until_leader(self, holds: Callable[[Json], Any], what: str, among: Sequence[int] | None = None) -> Json:
+        """Wait until that holds for the status of whoever leads; return it."""
+
+        def told() -> Json | None:
+            status = self.leader(among).status()
+            return status if holds(status) else None
+
+        return wait_until(told, what)
+
+    def ask_leader(self, path: str, body: Json, among: Sequence[int] | None = None) -> Json:
+        """Post to whoever leads, again while that one says that it leads no more; the reply must be a success."""
+
+        def answered() -> httpx.Response | None:
+            reply = self.leader(among).post(path, body)
+            return reply if reply.status_code not in {421, 503} else None
+
+        reply = wait_until(answered, f"a leader answers to {path}")
+        assert reply.status_code == 200, reply.text
+        return reply.json()
+
+    def put(self, key: str, value: bytes) -> None:
+        """Have whoever leads write it, again until it is acknowledged: an election may come in between at any time."""
+
+        def is_taken_by(node: Node) -> bool:
+            try:
+                return node.put(key, value, timeout="30s").status_code == 200
+            except httpx.HTTPError:
+                return False
+
+        wait_until(lambda: any(is_taken_by(node) for node in self if node.alive), f"{key} is written")
 
     # -- the programs
 
@@ -344,6 +474,8 @@ raft = "{node.raft_address}"
             "RAFTCTL_CONFIG": str(self.config),
             "RAFTCTL_STATE": str(home / "state" / "raftctl"),
             "RAFTCTL_DEV_DIR": str(home / "dev"),
+            "RAFTCTL_REQUEST_TIMEOUT": "30s",  # no test is about how quick a busy machine is
+            "RAFTCTL_TIMEOUT": f"{DEADLINE_S:g}s",
             "PYTHONPATH": str(ROOT),
             "NO_COLOR": "1",
         }
@@ -364,21 +496,26 @@ raft = "{node.raft_address}"
             check=False,
         )
         ran = Ran(arguments, done.returncode, done.stdout, done.stderr)
+        self.ran.append(ran)
         if code is not None:
-            assert ran.code == code, f"raftctl {' '.join(arguments)}: exit {ran.code}\n{ran.stdout}\n{ran.stderr}"
+            assert ran.code == code, f"not {code}:\n{ran.told()}"
         return ran
 
-    def start_raftctl(self, *arguments: str) -> subprocess.Popen[str]:
+    def start_raftctl(self, *arguments: str) -> Running:
         """Start raftctl and return the process, for tests that interrupt it: also where whoever runs the tests ignores Ctrl-C."""
-        return subprocess.Popen(
-            [sys.executable, "-c", INTERRUPTIBLE, *arguments],
-            cwd=self.directory,
-            env=self.environment(PYTHONUNBUFFERED="1"),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        self._running.append(Running(self, arguments))
+        return self._running[-1]
+
+    def last_words(self) -> list[tuple[str, str]]:
+        """Return headings and texts: what raftctl did last, and the end of each node's log. Ends raftctls that still run."""
+        for running in self._running:
+            if running.poll() is None or not (running.stdout and running.stdout.closed):
+                running.kill()
+                with suppress(ValueError, subprocess.TimeoutExpired):  # the test has read and closed its output
+                    running.communicate(timeout=10)
+        runs = [("what raftctl did", ran.told()) for ran in self.ran]
+        logs = [node.log for node in self] + sorted((self.directory / "home" / "dev").glob("*/node.log"))
+        return runs + [(f"the end of {log}", last_of(log.read_text("utf-8", "replace"))) for log in logs if log.exists()]
 
 
 class Load:
@@ -451,16 +588,19 @@ def read_all(node: Node, prefix: str, consistency: str = "linearizable") -> dict
     after = ""
     while True:
         params = {"prefix": prefix, "limit": "500", "consistency": consistency} | ({"after": after} if after else {})
-        reply = node.client.get("/v1/kv", params=params)
-        if reply.status_code == 503:  # no leader for a moment: nothing was read, ask again
-            time.sleep(0.02)
-            continue
+        reply = wait_until(partial(page, node, params), f"node {node.node_id} lists its keys")
         assert reply.status_code == 200, reply.text
         body = reply.json()
         found.update({item["key"]: item["value_base64"] for item in body["items"]})
         if body["next"] is None:
             return found
         after = body["next"]
+
+
+def page(node: Node, params: Json) -> httpx.Response | None:
+    """Return a page of the node's keys, None if there is no leader for a moment, or the node recovers: ask again."""
+    reply = node.client.get("/v1/kv", params=params)
+    return reply if reply.status_code not in {503, 504} else None
 
 
 def missing(load: Load, node: Node) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.cluster import Cluster
+from tests.ports import free_sandbox_port
 
 ClusterMaker = Callable[..., Cluster]
 
@@ -18,13 +19,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.acceptance)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    Cluster.made.clear()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item):
     report = yield
     if report.failed:
-        for cluster in [value for value in item.funcargs.values() if isinstance(value, Cluster)]:
-            for node in cluster:
-                report.sections.append((f"log of node {node.node_id} ({node.log})", node.last_words()))
+        shared = [value for value in item.funcargs.values() if isinstance(value, Cluster) and value not in Cluster.made]
+        for cluster in [*shared, *Cluster.made]:
+            report.sections += cluster.last_words()
     item.stash[_failed] = item.stash.get(_failed, False) or report.failed
     return report
 
@@ -55,6 +61,18 @@ def cluster(make_cluster: ClusterMaker) -> Cluster:
     cluster = make_cluster()
     cluster.begin()
     return cluster
+
+
+@pytest.fixture
+def sandbox(make_cluster: ClusterMaker) -> Iterator[Cluster]:
+    """A raftctl whose context is a sandbox of three nodes that it has started itself; the cluster's own node never runs."""
+    tool = make_cluster(1)
+    tool.config.unlink()
+    try:
+        tool.raftctl("dev", "up", "--base-port", str(free_sandbox_port()))
+        yield tool
+    finally:
+        tool.raftctl("dev", "down", "--purge", code=None)
 
 
 @pytest.fixture(scope="module")

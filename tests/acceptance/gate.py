@@ -1,7 +1,7 @@
 """A door in front of a node's endpoint that a test can hold shut.
 
-It forwards bytes both ways. A request whose first line contains `hold_at` is kept back and never arrives; `reached` tells
-that it came, and its sender waits until `drop` ends the connection.
+It forwards bytes both ways. A request whose first line contains `hold_at` is kept back and never arrives; `reached`, which
+several doors may share, tells that it came, and its sender waits until `drop` ends the connection.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from contextlib import suppress
 class Gate:
     """Listens on a port of its own and passes on to `target_port` on loopback."""
 
-    def __init__(self, listen_port: int, target_port: int) -> None:
+    def __init__(self, listen_port: int, target_port: int, reached: threading.Event) -> None:
         self.port = listen_port
         self.hold_at = b""
-        self.reached = threading.Event()
+        self.reached = reached
         self._dropped = threading.Event()
         self._target_port = target_port
         self._listening = socket.create_server(("127.0.0.1", listen_port))

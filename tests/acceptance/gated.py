@@ -3,40 +3,49 @@
 from __future__ import annotations
 
 import json
-import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.acceptance.cluster import Cluster, Json, Node
+from tests.acceptance.cluster import DEADLINE_S, Cluster, Json, Node, Running, wait_until
 from tests.acceptance.conftest import ClusterMaker
 from tests.acceptance.gate import Gate
 from tests.ports import free_ports
 
 SURE = ("--yes", "--confirm", "demo")
+PATIENT = ("--request-timeout", f"{DEADLINE_S:g}s")
+"""For a raftctl whose request is held: it must not give it up by itself."""
 STEPS = ["stop-raft", "barrier", "allow-next-revert", "wipe", "start-raft"]
 """Requests of a rejoin, in order; the barrier and the permission go to the leader, the rest to the node."""
 
 
 class Gated:
-    """`gates`: by node id."""
+    """`gates`: by node id; `reached`: a request is held at one of them."""
 
-    def __init__(self, cluster: Cluster, gates: dict[int, Gate]) -> None:
+    def __init__(self, cluster: Cluster, gates: dict[int, Gate], reached: threading.Event) -> None:
         self.cluster = cluster
         self.gates = gates
+        self.reached = reached
 
-    def gate(self, node: Node, request: str) -> Gate:
-        """Where this request of a rejoin of `node` passes."""
-        return self.gates[self.cluster.leader().node_id if request in {"barrier", "allow-next-revert"} else node.node_id]
-
-    def begin(self, node: Node, request: str, *options: str) -> subprocess.Popen[str]:
-        """Begin a rejoin and return when that request is on its way; it is held, and never arrives."""
-        gate = self.gate(node, request)
-        gate.hold_at = b"/" + request.encode()
-        running = self.cluster.start_raftctl(
-            "rejoin-node", str(node.node_id), *SURE, "--request-timeout", "120s", "-o", "json", *options
-        )
-        assert gate.reached.wait(90)
+    def begin(self, node: Node, request: str, *options: str) -> Running:
+        """Begin a rejoin and return when that request is on its way, to whichever node; it is held, and never arrives."""
+        self.hold(request)
+        running = self.cluster.start_raftctl("rejoin-node", str(node.node_id), *SURE, *PATIENT, "-o", "json", *options)
+        self.until_held(running)
         return running
+
+    def hold(self, request: str) -> None:
+        for gate in self.gates.values():
+            gate.hold_at = b"/" + request.encode()
+
+    def until_held(self, running: Running) -> None:
+        wait_until(lambda: self.reached.is_set() or running.poll() is not None, "the request is on its way")
+        assert self.reached.is_set(), "raftctl ended before"
+
+    def hold_no_more(self) -> None:
+        """What is held stays so; everything else passes."""
+        for gate in self.gates.values():
+            gate.hold_at = b""
 
     def kill_at(self, node: Node, request: str) -> None:
         """Begin a rejoin and kill raftctl while that request is on its way."""
@@ -60,10 +69,11 @@ class Gated:
 def gated_cluster(make_cluster: ClusterMaker, count: int = 3, **raft: int | bool) -> Iterator[Gated]:
     """A cluster of `count` nodes that serves, behind gates."""
     cluster = make_cluster(count, **raft)
-    gates = {}
+    gates: dict[int, Gate] = {}
+    reached = threading.Event()
     for node in cluster:
         (port,) = free_ports(1)
-        gates[node.node_id] = Gate(port, node.management_port)
+        gates[node.node_id] = Gate(port, node.management_port, reached)
         node.extra = f'\n[advertise]\nmanagement = "http://127.0.0.1:{port}"\nraft = "{node.raft_address}"\n'
         cluster.write_config(node)
     endpoints = json.dumps([f"http://127.0.0.1:{gate.port}" for gate in gates.values()])
@@ -73,10 +83,10 @@ def gated_cluster(make_cluster: ClusterMaker, count: int = 3, **raft: int | bool
         str(node.node_id): {"raft": node.raft_address, "management": f"http://127.0.0.1:{gates[node.node_id].port}"}
         for node in cluster
     }
-    assert cluster[1].post("/v1/init", {"members": members}).status_code == 200
-    cluster.leader()
+    cluster.init(members)
+    cluster.settled()
     try:
-        yield Gated(cluster, gates)
+        yield Gated(cluster, gates, reached)
     finally:
         for gate in gates.values():
             gate.close()

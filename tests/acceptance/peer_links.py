@@ -181,8 +181,8 @@ def linked_cluster(make_cluster: ClusterMaker, count: int = 3, **raft: int | boo
         members = {
             str(node.node_id): {"raft": f"127.0.0.1:{links.ports[node.node_id]}", "management": node.url} for node in cluster
         }
-        assert cluster[1].post("/v1/init", {"members": members}).status_code == 200
-        cluster.leader()
+        cluster.init(members)
+        cluster.settled()
         yield Linked(cluster, links)
     finally:
         links.close()

@@ -15,8 +15,7 @@ def grown(make_cluster: ClusterMaker) -> Cluster:
     """Three members, and a fourth node that is blank and runs."""
     cluster = make_cluster(4)
     cluster.start()
-    members = {node_id: address for node_id, address in cluster.members.items() if int(node_id) in FIRST}
-    assert cluster[1].post("/v1/init", {"members": members}).status_code == 200
+    cluster.init({node_id: address for node_id, address in cluster.members.items() if int(node_id) in FIRST})
     cluster.leader(among=FIRST)
     return cluster
 

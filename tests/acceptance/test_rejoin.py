@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
-from pathlib import Path
 
 import pytest
 
-from tests.acceptance.cluster import Cluster, Json, Load, Node, missing, read_all
-from tests.acceptance.conftest import ClusterMaker
-from tests.ports import free_ports
+from tests.acceptance.cluster import Cluster, Json, Load, Node, missing, wait_until
+from tests.acceptance.contents import assert_equal_contents
 
 SURE = ("--yes", "--confirm", "demo")
 
@@ -27,14 +24,18 @@ def fill(cluster: Cluster, count: int = 100) -> None:
 
 
 def assert_whole(cluster: Cluster, node: Node) -> None:
-    """The node follows, recovers no more, is not allowed to revert, and holds what the leader holds."""
+    """The node follows, recovers no more, is not allowed to revert, and holds what the others hold."""
+    assert node.alive
     node.wait(lambda status: status["recovering"] is None, "no longer recovering")
     cluster.settled()
-    leader = cluster.leader()
-    assert read_all(node, "", "stale") == read_all(leader, "")
-    armed = [target["revert_armed"] for target in leader.status()["replication"].values()]
-    assert not any(armed)
-    assert leader.status()["alarms"] == []
+    assert_equal_contents([each for each in cluster if each.alive])
+
+    def untroubled() -> Json | None:
+        status = cluster.leader().status()
+        return status if status["replication"] and status["alarms"] == [] else None
+
+    told = wait_until(untroubled, "a leader without alarms")
+    assert [peer for peer, target in told["replication"].items() if target["revert_armed"]] == []
 
 
 @pytest.mark.parametrize("role", ["leader", "follower"])
@@ -154,8 +155,7 @@ def test_it_is_refused_with_rules_and_numbers_when_another_node_is_down(cluster:
 def test_it_is_refused_while_another_node_is_recovering_or_armed(cluster: Cluster):
     fill(cluster, 20)
     node, other = cluster.followers()
-    reply = cluster.leader().post("/v1/trigger/allow-next-revert", {"to": other.node_id})
-    assert reply.status_code == 200
+    cluster.ask_leader("/v1/trigger/allow-next-revert", {"to": other.node_id})
     error = rejoin(cluster, node, code=5).error
     assert error["rule_ids"] == ["no-other-recovering"]
 
@@ -208,38 +208,14 @@ def test_a_node_with_its_data_is_not_let_in_as_a_new_life(cluster: Cluster):
 # -- the sandbox's driver ----------------------------------------------------------------------------------------------
 
 
-def test_the_local_driver_rebuilds_a_sandbox_s_node_by_its_process(make_cluster: ClusterMaker, tmp_path: Path):
-    tool = make_cluster(1)  # only for its raftctl: the sandbox brings its own nodes
-    tool.config.unlink()
-    base = free_block()
-    try:
-        tool.raftctl("dev", "up", "--base-port", str(base))
-        pids = {item["node"]: item["pid"] for item in tool.raftctl("dev", "status", "-o", "json").data["items"]}
-        for number in range(5):
-            tool.raftctl("kv", "put", f"k{number}", "v")
-        receipt = tool.raftctl("rejoin-node", "3", "--driver", "local", "--yes", "--confirm", "dev", "-o", "json").data
-        after = {item["node"]: item["pid"] for item in tool.raftctl("dev", "status", "-o", "json").data["items"]}
-    finally:
-        tool.raftctl("dev", "down", "--purge", code=None)
+def test_the_local_driver_rebuilds_a_sandbox_s_node_by_its_process(sandbox: Cluster):
+    pids = {item["node"]: item["pid"] for item in sandbox.raftctl("dev", "status", "-o", "json").data["items"]}
+    for number in range(5):
+        sandbox.raftctl("kv", "put", f"k{number}", "v")
+    receipt = sandbox.raftctl("rejoin-node", "3", "--driver", "local", "--yes", "--confirm", "dev", "-o", "json").data
+    after = {item["node"]: item["pid"] for item in sandbox.raftctl("dev", "status", "-o", "json").data["items"]}
+    sandbox.raftctl("dev", "down", "--purge")
     assert receipt["driver"] == "local"
     assert (after[1], after[2]) == (pids[1], pids[2])
     assert after[3] != pids[3]
-    assert not (tool.directory / "home" / "dev").exists()
-
-
-def free_block() -> int:
-    """Return a port from which on three, and three from a hundred above, are free: what a sandbox asks for."""
-    for _ in range(200):
-        (base,) = free_ports(1)
-        wanted = [base + offset + number for offset in (0, 100) for number in range(3)]
-        if max(wanted) < 65536 and are_free(wanted):
-            return base
-    raise AssertionError("no block of free ports")
-
-
-def are_free(ports: list[int]) -> bool:
-    for port in ports:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return False
-    return True
+    assert not (sandbox.directory / "home" / "dev").exists()

@@ -28,7 +28,7 @@ def fenced(cluster: Cluster, node: Node) -> Json:
     def alarm(status: Json) -> Json | None:
         return next((alarm for alarm in status["alarms"] if alarm["code"] == "node_reverted"), None)
 
-    status = cluster.leader(among=others(cluster, node)).wait(alarm, "the loss is seen")
+    status = cluster.until_leader(alarm, "the loss is seen", among=others(cluster, node))
     found = alarm(status)
     assert found is not None
     assert found["node"] == node.node_id
@@ -46,7 +46,7 @@ def test_the_four_steps_of_openraft_s_documentation_end_well(cluster: Cluster):
         told = cluster.raftctl("status", code=None).stdout
         assert f"by leader {leader.node_id} of term {leader.status()['term']}" in told
         empty(node)
-        cluster.raftctl("health", "--wait", "--timeout", "90s")
+        cluster.raftctl("health", "--wait")
         load.more(20)
     cluster.settled()
     assert [missing(load, each) for each in cluster] == [[], [], []]
@@ -68,7 +68,7 @@ def test_a_directory_wiped_without_asking_loses_nothing_and_the_alarm_names_what
         words = alarm["hint"].split()
         assert words[0] == "raftctl"
         cluster.raftctl(*words[1:], *SURE)
-        cluster.raftctl("health", "--wait", "--timeout", "90s")
+        cluster.raftctl("health", "--wait")
         load.more(20)
     cluster.settled()
     assert [missing(load, each) for each in cluster] == [[], [], []]
@@ -81,7 +81,7 @@ def test_a_permission_serves_once(cluster: Cluster):
     node.terminate()
     allow(cluster, node)
     empty(node)
-    cluster.raftctl("health", "--wait", "--timeout", "90s")
+    cluster.raftctl("health", "--wait")
     node.kill()
     empty(node)
     fenced(cluster, node)
@@ -110,5 +110,5 @@ def test_a_permission_that_was_taken_back_is_none(cluster: Cluster):
     empty(node)
     fenced(cluster, node)
     allow(cluster, node)
-    cluster.raftctl("health", "--wait", "--timeout", "90s")
+    cluster.raftctl("health", "--wait")
     assert_whole(cluster, node)

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.cluster import Cluster, wait_until
-from tests.acceptance.conftest import ClusterMaker
-from tests.acceptance.test_rejoin import SURE, assert_whole, files, fill, free_block, rejoin
+from tests.acceptance.test_rejoin import SURE, assert_whole, files, fill, rejoin
 
 SERVICE = """
 import os, signal, subprocess, sys, time
@@ -64,6 +63,8 @@ def commanded(cluster: Cluster) -> Iterator[Cluster]:
     words = {"python": sys.executable, "service": service(cluster), "engine": f"{sys.executable} -m raft_engine"}
     nodes = [NODE.format(number=node.node_id, **words) for node in cluster]
     cluster.config.write_text(cluster.config.read_text("utf-8") + "".join(nodes), "utf-8")
+    for node in cluster:
+        node.is_serviced = True
     yield cluster
     for node in cluster:
         subprocess.run([sys.executable, str(service(cluster)), "stop", f"n{node.node_id}"], check=False, timeout=60)
@@ -106,45 +107,31 @@ def journal_says(tool: Cluster, event: str, step: str) -> bool:
 
 @pytest.mark.parametrize("step", ["wipe", "start"])
 @pytest.mark.parametrize("verb", ["resume", "abort"])
-def test_a_run_of_the_local_driver_whose_raftctl_was_killed_is_gone_on_with(
-    make_cluster: ClusterMaker, step: str, verb: str
-):
+def test_a_run_of_the_local_driver_whose_raftctl_was_killed_is_gone_on_with(sandbox: Cluster, step: str, verb: str):
     """Killed somewhere in that step: its process may be started and not yet noted."""
-    tool = make_cluster(1)  # only for its raftctl: the sandbox brings its own nodes
-    tool.config.unlink()
-    try:
-        tool.raftctl("dev", "up", "--base-port", str(free_block()))
-        for number in range(5):
-            tool.raftctl("kv", "put", f"k{number}", "v")
-        running = tool.start_raftctl("rejoin-node", "3", "--driver", "local", "--yes", "--confirm", "dev")
-        wait_until(lambda: journal_says(tool, "step_begun", step) or running.poll() is not None, f"{step} has begun")
-        running.kill()
-        running.communicate(timeout=60)
-        (run,) = tool.raftctl("runs", "list", "-o", "json").data["items"]
-        ended = tool.raftctl("runs", verb, run["run"], code=None)
-        if ended.code == 9:
-            assert "nothing was undone" in ended.stderr
-            tool.raftctl("runs", "resume", run["run"])
-        (run,) = tool.raftctl("runs", "list", "-o", "json").data["items"]
-        assert run["outcome"] == ("undone" if verb == "abort" and ended.code == 0 else "done")
-        tool.raftctl("health", "--wait")
-        assert tool.raftctl("kv", "get", "k4").stdout == "v"
-    finally:
-        tool.raftctl("dev", "down", "--purge", code=None)
+    for number in range(5):
+        sandbox.raftctl("kv", "put", f"k{number}", "v")
+    running = sandbox.start_raftctl("rejoin-node", "3", "--driver", "local", "--yes", "--confirm", "dev")
+    wait_until(lambda: journal_says(sandbox, "step_begun", step) or running.poll() is not None, f"{step} has begun")
+    running.kill()
+    running.communicate(timeout=60)
+    (run,) = sandbox.raftctl("runs", "list", "-o", "json").data["items"]
+    ended = sandbox.raftctl("runs", verb, run["run"], code=None)
+    if ended.code == 9:
+        assert "nothing was undone" in ended.stderr
+        sandbox.raftctl("runs", "resume", run["run"])
+    (run,) = sandbox.raftctl("runs", "list", "-o", "json").data["items"]
+    assert run["outcome"] == ("undone" if verb == "abort" and ended.code == 0 else "done")
+    sandbox.raftctl("health", "--wait")
+    assert sandbox.raftctl("kv", "get", "k4").stdout == "v"
 
 
-def test_a_sandbox_s_process_that_nobody_noted_is_found_by_its_lock(make_cluster: ClusterMaker):
-    tool = make_cluster(1)
-    tool.config.unlink()
-    try:
-        tool.raftctl("dev", "up", "--base-port", str(free_block()))
-        state = tool.directory / "home" / "dev" / "sandbox.json"
-        known = json.loads(state.read_text("utf-8"))
-        pid = known["nodes"]["3"]["pid"]
-        known["nodes"]["3"] |= {"pid": 0, "began": 0}
-        state.write_text(json.dumps(known), "utf-8")
-        tool.raftctl("rejoin-node", "3", "--driver", "local", "--yes", "--confirm", "dev")
-        after = {item["node"]: item["pid"] for item in tool.raftctl("dev", "status", "-o", "json").data["items"]}
-        assert after[3] not in {None, pid}
-    finally:
-        tool.raftctl("dev", "down", "--purge", code=None)
+def test_a_sandbox_s_process_that_nobody_noted_is_found_by_its_lock(sandbox: Cluster):
+    state = sandbox.directory / "home" / "dev" / "sandbox.json"
+    known = json.loads(state.read_text("utf-8"))
+    pid = known["nodes"]["3"]["pid"]
+    known["nodes"]["3"] |= {"pid": 0, "began": 0}
+    state.write_text(json.dumps(known), "utf-8")
+    sandbox.raftctl("rejoin-node", "3", "--driver", "local", "--yes", "--confirm", "dev")
+    after = {item["node"]: item["pid"] for item in sandbox.raftctl("dev", "status", "-o", "json").data["items"]}
+    assert after[3] not in {None, pid}

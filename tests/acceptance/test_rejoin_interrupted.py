@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.acceptance.cluster import Load, missing
+from tests.acceptance.cluster import DEADLINE_S, QUICK, Load, missing
 from tests.acceptance.conftest import ClusterMaker
-from tests.acceptance.gated import STEPS, SURE, Gated, gated_cluster
+from tests.acceptance.gated import PATIENT, STEPS, SURE, Gated, gated_cluster
 from tests.acceptance.test_rejoin import assert_whole, files, fill
 
 
@@ -43,8 +43,8 @@ def test_ctrl_c_or_a_polite_end_undoes_everything(gated: Gated, request_: str, s
     with Load(cluster, "load/") as load:
         running = gated.begin(node, request_)
         running.send_signal(sent)
-        gated.gate(node, request_).hold_at = b""
-        _, told = running.communicate(timeout=120)
+        gated.hold_no_more()
+        _, told = running.communicate(timeout=2 * DEADLINE_S)
         assert running.returncode == 130, told
         load.more(20)
     assert [name for name in files(node) if "retired" not in name] == before
@@ -98,21 +98,22 @@ def test_a_run_of_a_lost_directory_whose_raftctl_was_killed_is_gone_on_with(gate
     node.kill()
     shutil.rmtree(node.data)
     node.start()
-    leader = cluster.leader(among=[each.node_id for each in cluster if each is not node])
-    leader.wait(lambda status: status["alarms"], "the loss is seen")
-    gate = gated.gates[leader.node_id]
-    gate.hold_at = b"/allow-next-revert"
-    running = cluster.start_raftctl("rejoin-node", str(node.node_id), "--blank", *SURE, "--request-timeout", "120s")
-    assert gate.reached.wait(90)
+    others = [each.node_id for each in cluster if each is not node]
+    cluster.until_leader(lambda status: status["alarms"], "the loss is seen", among=others)
+    gated.hold("allow-next-revert")
+    running = cluster.start_raftctl("rejoin-node", str(node.node_id), "--blank", *SURE, *PATIENT)
+    gated.until_held(running)
     running.kill()
     running.communicate(timeout=60)
     gated.drop()
     cluster.raftctl("runs", verb, gated.run()["run"])
     if verb == "abort":
-        assert "node_reverted" in [alarm["code"] for alarm in leader.status()["alarms"]]
+        alarms = cluster.leader(among=others).status()["alarms"]
+        assert "node_reverted" in [alarm["code"] for alarm in alarms]
         cluster.raftctl("rejoin-node", str(node.node_id), "--blank", *SURE)
-    assert leader.status()["membership"]["incarnations"][str(node.node_id)] == [node.status()["incarnation"]]
     assert_whole(cluster, node)
+    membership = cluster.leader().status()["membership"]
+    assert membership["incarnations"][str(node.node_id)] == [node.status()["incarnation"]]
 
 
 def test_a_journal_copied_to_another_machine_is_resumed_there(gated: Gated):
@@ -133,8 +134,15 @@ def test_a_journal_copied_to_another_machine_is_resumed_there(gated: Gated):
 
 @pytest.mark.parametrize("victim_is", ["leader", "node"])
 @pytest.mark.parametrize("request_", STEPS)
-def test_a_process_that_dies_while_a_request_is_on_its_way_costs_no_write(gated: Gated, request_: str, victim_is: str):
+def test_a_process_that_dies_while_a_request_is_on_its_way_costs_no_write(
+    make_cluster: ClusterMaker, request_: str, victim_is: str
+):
     """Killed and started again at once; its request is lost. The run finishes with the leader there is then, or is undone."""
+    with gated_cluster(make_cluster, **QUICK) as gated:
+        dies_while_a_request_is_on_its_way(gated, request_, victim_is)
+
+
+def dies_while_a_request_is_on_its_way(gated: Gated, request_: str, victim_is: str) -> None:
     cluster = gated.cluster
     fill(cluster, 30)
     node = cluster.followers()[0]
@@ -145,7 +153,7 @@ def test_a_process_that_dies_while_a_request_is_on_its_way_costs_no_write(gated:
         victim.kill()
         victim.start()
         gated.drop()
-        _, told = running.communicate(timeout=200)
+        _, told = running.communicate(timeout=2 * DEADLINE_S)
         assert running.returncode in {0, 8, 9}, told
         if running.returncode == 9:
             cluster.raftctl("runs", "resume", gated.run()["run"], code=None)
@@ -163,7 +171,7 @@ def test_a_connection_that_is_cut_is_made_again(gated: Gated, request_: str):
     with Load(cluster, "load/") as load:
         running = gated.begin(node, request_)
         gated.drop()
-        _, told = running.communicate(timeout=200)
+        _, told = running.communicate(timeout=2 * DEADLINE_S)
         assert running.returncode == 0, told
     assert_nothing_lost(gated, load)
     assert_whole(cluster, node)
@@ -178,9 +186,9 @@ def test_two_operators_cannot_rejoin_at_once(gated: Gated):
     assert refused["rule_ids"] == ["no-lock"]
     assert gated.run()["run"] in json.dumps(refused["measured"])
     running.send_signal(signal.SIGINT)
-    gated.gates[node.node_id].hold_at = b""
-    running.communicate(timeout=120)
-    assert running.returncode == 130
+    gated.hold_no_more()
+    _, told = running.communicate(timeout=2 * DEADLINE_S)
+    assert running.returncode == 130, told
     cluster.raftctl("rejoin-node", str(other.node_id), *SURE, more=elsewhere(gated))
     assert_whole(cluster, other)
 

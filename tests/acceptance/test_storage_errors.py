@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.cluster import ROOT, Cluster, Node, wait_until
+from tests.acceptance.cluster import QUICK, ROOT, Cluster, Node, wait_until
 from tests.acceptance.conftest import ClusterMaker
 from tests.acceptance.mounts import failing_calls, injected, make_larger, make_read_only, small_disk
 
@@ -35,7 +35,7 @@ def refused(node: Node, *before: str) -> str:
 
 def alone(make_cluster: ClusterMaker) -> Node:
     """One node that leads itself and has one key."""
-    cluster = make_cluster(1)
+    cluster = make_cluster(1, **QUICK)
     cluster.begin()
     assert cluster[1].put("key", b"value").status_code == 200
     return cluster[1]
@@ -71,7 +71,7 @@ def test_a_disk_that_is_full_at_the_start(size, make_cluster):
 
 
 def test_a_disk_that_fills_up(make_cluster):
-    cluster = make_cluster(1)
+    cluster = make_cluster(1, **QUICK)
     node = cluster[1]
     with small_disk(node.data, "24m"):
         cluster.begin()
@@ -162,15 +162,14 @@ def test_an_older_copy_of_a_directory_is_fenced_and_the_operator_is_told(cluster
     shutil.copytree(node.data, node.directory / "copy")
     node.start()
     for number in range(5):
-        assert cluster.leader().put(f"k{number}", b"v").status_code == 200
+        cluster.put(f"k{number}", b"v")
     cluster.settled()
     node.terminate()
     shutil.rmtree(node.data)
     (node.directory / "copy").rename(node.data)
-    leader = cluster.leader(among=[other.node_id for other in cluster if other is not node])
+    others = [other.node_id for other in cluster if other is not node]
     node.start()
-    status = leader.wait(lambda status: status["alarms"], "the leader sees it")
-    [alarm] = status["alarms"]
+    [alarm] = cluster.until_leader(lambda status: len(status["alarms"]) == 1, "the leader sees it", among=others)["alarms"]
     assert (alarm["code"], alarm["node"]) == ("node_reverted", node.node_id)
     assert "it runs on an older copy of its data directory; it is fenced and counts for nothing" in alarm["detail"]
     assert "raftctl" in alarm["hint"]
