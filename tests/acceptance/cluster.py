@@ -36,6 +36,8 @@ RAFT = {"election_timeout_min_ms": 3000, "election_timeout_max_ms": 6000, "heart
 """Far calmer than the defaults: most tests rely on the same node leading from one line to the next, on a busy machine too."""
 QUICK = {"election_timeout_min_ms": 300, "election_timeout_max_ms": 600, "heartbeat_interval_ms": 60}
 """For tests in which leaders die: they have to be ready for one more election at any time."""
+CALM = {"election_timeout_min_ms": 1000, "election_timeout_max_ms": 2000, "heartbeat_interval_ms": 60}
+"""For tests in between: they wait for a leader to give up, and rely on one before."""
 LAST_LINES = 30
 """Of each log and each output, in the report of a test that failed."""
 LAST_RUNS = 6
@@ -365,9 +367,9 @@ raft = "{node.raft_address}"
         """Give birth to the cluster; asked again while a member is too busy to answer in time."""
 
         def born() -> bool:
-            reply = self[1].post("/v1/init", {"members": members})
-            assert reply.status_code == 200 or reply.json()["code"] == "member_unreachable", reply.text
-            return reply.status_code == 200
+            reply = self[1].post("/v1/init", {"members": members}, wait="0")
+            assert reply.is_success or reply.json()["code"] == "member_unreachable", reply.text
+            return reply.is_success
 
         wait_until(born, "the cluster is born")
         first = self[int(random.choice(list(members)))]  # which would come about an election timeout later, by chance

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 
-from tests.acceptance.cluster import Cluster
+from tests.acceptance.cluster import QUICK, Cluster
 from tests.acceptance.conftest import ClusterMaker
 
 
@@ -35,7 +35,7 @@ def test_a_second_init_is_refused_and_changes_nothing(shared: Cluster):
 
 
 def test_init_without_all_members_is_refused_and_can_be_repeated(make_cluster: ClusterMaker):
-    cluster = make_cluster()
+    cluster = make_cluster(**QUICK)
     cluster[1].start()
     cluster[2].start()
     reply = cluster[1].post("/v1/init", {"members": cluster.members})
@@ -43,7 +43,7 @@ def test_init_without_all_members_is_refused_and_can_be_repeated(make_cluster: C
     assert "3" in reply.json()["detail"]
     assert cluster[1].status()["term"] == 0
     cluster[3].start()
-    reply = cluster[2].post("/v1/init", {"members": cluster.members})
+    reply = cluster[2].post("/v1/init", {"members": cluster.members}, wait="30s")
     assert (reply.status_code, reply.json()["changed"]) == (200, True), reply.text
     assert cluster.leader().status()["membership"]["configs"] == [[1, 2, 3]]
 
@@ -66,7 +66,7 @@ def test_init_with_members_under_each_others_ids_is_refused(make_cluster: Cluste
 
 
 def test_a_bootstrap_section_gives_birth_without_a_command(make_cluster: ClusterMaker):
-    cluster = make_cluster()
+    cluster = make_cluster(**QUICK)
     for node in cluster:
         node.extra = bootstrap_section(cluster)
         cluster.write_config(node)
@@ -75,7 +75,7 @@ def test_a_bootstrap_section_gives_birth_without_a_command(make_cluster: Cluster
 
 
 def test_a_wiped_node_with_a_bootstrap_section_does_not_found_a_second_cluster(make_cluster: ClusterMaker):
-    cluster = make_cluster()
+    cluster = make_cluster(**QUICK)
     for node in cluster:
         node.extra = bootstrap_section(cluster)
         cluster.write_config(node)

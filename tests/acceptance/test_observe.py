@@ -7,7 +7,8 @@ import signal
 
 import pytest
 
-from tests.acceptance.cluster import Cluster, Load, wait_until
+from tests.acceptance.cluster import CALM, Cluster, Load, wait_until
+from tests.acceptance.conftest import ClusterMaker
 
 
 def test_what_is_explained_is_what_then_happens(shared: Cluster):
@@ -115,7 +116,9 @@ def test_doctor_names_what_mends_a_cluster_and_it_does(cluster: Cluster):
     wait_until(lambda: cluster.raftctl("doctor", code=None).code == 0, "what the doctor said mended it")
 
 
-def test_doctor_and_explain_do_the_arithmetic_of_what_is_left(cluster: Cluster):
+def test_doctor_and_explain_do_the_arithmetic_of_what_is_left(make_cluster: ClusterMaker):
+    cluster = make_cluster(**CALM)
+    cluster.begin()
     cluster.raftctl("health", "--wait")
     first, second = cluster.followers()
     first.kill()

@@ -6,16 +6,16 @@ import json
 
 import pytest
 
-from tests.acceptance.cluster import Cluster, wait_until
+from tests.acceptance.cluster import CALM, QUICK, Cluster, wait_until
 from tests.acceptance.conftest import ClusterMaker
 from tests.ports import free_ports
 
 
 def test_init_gives_birth_and_a_second_one_is_a_conflict(make_cluster: ClusterMaker):
-    cluster = make_cluster()
+    cluster = make_cluster(**QUICK)
     cluster.start()
     assert cluster.raftctl("health", code=11).stdout != ""
-    cluster.raftctl("init", "--yes")
+    wait_until(lambda: cluster.raftctl("init", "--yes", code=None).code == 0, "every member answers in time")
     cluster.leader()
     cluster.raftctl("init", "--yes", code=6)
     cluster.raftctl("health", "--wait")
@@ -31,6 +31,7 @@ def test_status_shows_every_node_and_json_is_one_document(shared: Cluster):
 
 
 def test_the_six_triggers_as_top_level_commands_and_as_a_group(shared: Cluster):
+    shared.settled()
     leader = shared.leader().node_id
     follower = next(node.node_id for node in shared if node.node_id != leader)
     sure = ("--yes", "--confirm", "demo")
@@ -67,6 +68,7 @@ def test_a_purge_says_what_was_asked_and_what_was_done(shared: Cluster):
     ],
 )
 def test_what_cannot_be_done_has_its_exit_code_and_changes_nothing(shared: Cluster, arguments: list[str], code: int):
+    shared.settled()
     leader, term = shared.leader(), shared.leader().status()["term"]
     if arguments[:3] == ["transfer-leader", "--to", "1"]:
         arguments = [*arguments[:2], str(shared.followers()[0].node_id)]
@@ -84,6 +86,7 @@ def test_an_election_against_a_living_leader_is_refused(shared: Cluster):
 
 
 def test_a_dry_run_of_a_trigger_changes_nothing(shared: Cluster):
+    shared.settled()
     term = shared.leader().status()["term"]
     shared.raftctl("transfer-leader", "--to", str(shared.followers()[0].node_id), "--dry-run")
     assert shared.leader().status()["term"] == term
@@ -108,7 +111,9 @@ def test_timers_are_switched_and_shown(shared: Cluster):
     assert shared[int(leader)].status()["runtime_config"]["enable_elect"] is True
 
 
-def test_degraded_and_no_quorum_have_their_exit_codes_and_reads_need_no_leader(cluster: Cluster):
+def test_degraded_and_no_quorum_have_their_exit_codes_and_reads_need_no_leader(make_cluster: ClusterMaker):
+    cluster = make_cluster(**CALM)
+    cluster.begin()
     cluster.raftctl("health", "--wait")
     first, second = cluster.followers()
     first.kill()

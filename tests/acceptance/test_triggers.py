@@ -8,7 +8,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from tests.acceptance.cluster import Cluster, Json, Load, missing, wait_until
+from tests.acceptance.cluster import CALM, Cluster, Json, Load, missing, wait_until
 from tests.acceptance.conftest import ClusterMaker
 
 SEEN = {"wait": "30s"}
@@ -259,7 +259,7 @@ def test_every_trigger_under_load_loses_no_acknowledged_write(make_cluster: Clus
 
 
 def test_a_transfer_to_a_dead_target_is_given_up_and_the_leader_serves_again(make_cluster: ClusterMaker):
-    cluster = make_cluster()
+    cluster = make_cluster(**CALM)
     cluster.begin()
     leader = cluster.leader()
     target = cluster.followers()[0]
