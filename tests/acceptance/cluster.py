@@ -191,6 +191,11 @@ class Node:
             options: more options of `serve`.
             before: what stands before the command, such as a tracer.
         """
+        self.launch(*options, before=before)
+        self.until_up()
+
+    def launch(self, *options: str, before: Sequence[str] = ()) -> None:
+        """Start the process, and wait for nothing."""
         assert not self.alive
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -201,6 +206,8 @@ class Node:
                 cwd=ROOT,
                 start_new_session=True,
             )
+
+    def until_up(self) -> None:
         wait_until(lambda: not self.alive or self.answers(), f"node {self.node_id} answers or ends\n{self.last_words()}")
         assert self.alive, f"node {self.node_id} ended at once:\n{self.last_words()}"
 
@@ -355,7 +362,9 @@ raft = "{node.raft_address}"
 
     def start(self) -> None:
         for node in self:
-            node.start()
+            node.launch()
+        for node in self:
+            node.until_up()
 
     def begin(self) -> None:
         """Start every process, initialise, and wait until there is a leader that everybody follows."""
