@@ -10,6 +10,7 @@ import base64
 import json
 import os
 import random
+import re
 import shlex
 import shutil
 import signal
@@ -38,9 +39,13 @@ QUICK = {"election_timeout_min_ms": 300, "election_timeout_max_ms": 600, "heartb
 """For tests in which leaders die: they have to be ready for one more election at any time."""
 CALM = {"election_timeout_min_ms": 1000, "election_timeout_max_ms": 2000, "heartbeat_interval_ms": 60}
 """For tests in between: they wait for a leader to give up, and rely on one before."""
+PASSING = {"one-leader", "others-healthy", "config-settled", "all-healthy", "target-caught-up"}
+"""Rules that a cluster fails for a moment when a disk stalls: raftctl refuses then, changes nothing, and may be asked again."""
 LAST_LINES = 30
 """Of each log and each output, in the report of a test that failed."""
 LAST_RUNS = 6
+
+REFUSED = 5
 
 INTERRUPTIBLE = """
 import signal
@@ -99,6 +104,19 @@ class Ran:
         return json.loads(self.stderr[start:])
 
     @property
+    def refused_by(self) -> set[str]:
+        """The rules that refused it, if any did."""
+        told = self.stderr.partition("nothing was changed: ")[2]
+        in_short = re.match(r"([a-z, -]+) do(es)? not hold", told)
+        if in_short:
+            return set(re.split(r", | and ", in_short[1]))
+        return set(re.findall(r"(?:^|\); )([a-z-]+): ", told))
+
+    @property
+    def is_refused_for_a_moment(self) -> bool:
+        return self.code == REFUSED and bool(self.refused_by) and self.refused_by <= PASSING
+
+    @property
     def command(self) -> str:
         return shlex.join(["raftctl", *self.arguments])
 
@@ -115,6 +133,7 @@ class Running(subprocess.Popen[str]):
     def __init__(self, cluster: Cluster, arguments: Sequence[str]) -> None:
         self._cluster = cluster
         self._arguments = arguments
+        self._ran: Ran | None = None
         super().__init__(
             [sys.executable, "-c", INTERRUPTIBLE, *arguments],
             cwd=cluster.directory,
@@ -135,10 +154,18 @@ class Running(subprocess.Popen[str]):
         finally:
             end.cancel()
 
+    def is_refused_for_a_moment(self) -> bool:
+        """See `Ran`; only of one that has ended."""
+        if self.returncode == REFUSED:
+            self.communicate()
+        return self._ran is not None and self._ran.is_refused_for_a_moment
+
     def communicate(self, *arguments: Any, **options: Any) -> tuple[str, str]:
-        stdout, stderr = super().communicate(*arguments, **options)
-        self._cluster.ran.append(Ran(self._arguments, self.returncode, stdout, stderr))
-        return stdout, stderr
+        if self._ran is None:
+            stdout, stderr = super().communicate(*arguments, **options)
+            self._ran = Ran(self._arguments, self.returncode, stdout, stderr)
+            self._cluster.ran.append(self._ran)
+        return self._ran.stdout, self._ran.stderr
 
 
 @dataclass
@@ -495,7 +522,19 @@ raft = "{node.raft_address}"
     def raftctl(
         self, *arguments: str, code: int | None = 0, stdin: str | None = None, more: dict[str, str] | None = None
     ) -> Ran:
-        """Run raftctl as a script does (no terminal), with `more` in its environment; it must exit with `code` (None: any)."""
+        """Run raftctl as a script does (no terminal), with `more` in its environment; it must exit with `code` (None: any).
+
+        One that must succeed is asked again if the cluster was not well for a moment.
+        """
+        end = time.monotonic() + DEADLINE_S
+        ran = self._ran(arguments, stdin, more)
+        while code == 0 and ran.is_refused_for_a_moment and time.monotonic() < end:
+            ran = self._ran(arguments, stdin, more)
+        if code is not None:
+            assert ran.code == code, f"not {code}:\n{ran.told()}"
+        return ran
+
+    def _ran(self, arguments: Sequence[str], stdin: str | None, more: dict[str, str] | None) -> Ran:
         done = subprocess.run(
             [sys.executable, "-m", "raftctl", *arguments],
             cwd=self.directory,
@@ -508,9 +547,20 @@ raft = "{node.raft_address}"
         )
         ran = Ran(arguments, done.returncode, done.stdout, done.stderr)
         self.ran.append(ran)
-        if code is not None:
-            assert ran.code == code, f"not {code}:\n{ran.told()}"
         return ran
+
+    def begin_raftctl(self, begun: Callable[[], bool], *arguments: str) -> Running:
+        """Start raftctl, and return when that is so or the run is over; again if the cluster was not well for a moment."""
+        running = self.start_raftctl(*arguments)
+        end = time.monotonic() + DEADLINE_S
+        while not begun():
+            assert time.monotonic() < end, f"not begun: raftctl {shlex.join(arguments)}"
+            if running.poll() is not None:
+                if begun() or not running.is_refused_for_a_moment():
+                    break
+                running = self.start_raftctl(*arguments)
+            time.sleep(0.001)  # a step may be over in a few milliseconds
+        return running
 
     def start_raftctl(self, *arguments: str) -> Running:
         """Start raftctl and return the process, for tests that interrupt it: also where whoever runs the tests ignores Ctrl-C."""
@@ -520,10 +570,9 @@ raft = "{node.raft_address}"
     def last_words(self) -> list[tuple[str, str]]:
         """Return headings and texts: what raftctl did last, and the end of each node's log. Ends raftctls that still run."""
         for running in self._running:
-            if running.poll() is None or not (running.stdout and running.stdout.closed):
-                running.kill()
-                with suppress(ValueError, subprocess.TimeoutExpired):  # the test has read and closed its output
-                    running.communicate(timeout=10)
+            running.kill()
+            with suppress(ValueError, subprocess.TimeoutExpired):  # the test has read and closed its output
+                running.communicate(timeout=10)
         runs = [("what raftctl did", ran.told()) for ran in self.ran]
         logs = [node.log for node in self] + sorted((self.directory / "home" / "dev").glob("*/node.log"))
         return runs + [(f"the end of {log}", last_of(log.read_text("utf-8", "replace"))) for log in logs if log.exists()]

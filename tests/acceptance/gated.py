@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.acceptance.cluster import DEADLINE_S, Cluster, Json, Node, Running, wait_until
+from tests.acceptance.cluster import DEADLINE_S, Cluster, Json, Node, Running
 from tests.acceptance.conftest import ClusterMaker
 from tests.acceptance.gate import Gate
 from tests.ports import free_ports
@@ -29,18 +29,15 @@ class Gated:
 
     def begin(self, node: Node, request: str, *options: str) -> Running:
         """Begin a rejoin and return when that request is on its way, to whichever node; it is held, and never arrives."""
-        self.hold(request)
-        running = self.cluster.start_raftctl("rejoin-node", str(node.node_id), *SURE, *PATIENT, "-o", "json", *options)
-        self.until_held(running)
-        return running
+        return self.held_at(request, "rejoin-node", str(node.node_id), *SURE, *PATIENT, "-o", "json", *options)
 
-    def hold(self, request: str) -> None:
+    def held_at(self, request: str, *arguments: str) -> Running:
+        """Start that raftctl and return when that request of it is held."""
         for gate in self.gates.values():
             gate.hold_at = b"/" + request.encode()
-
-    def until_held(self, running: Running) -> None:
-        wait_until(lambda: self.reached.is_set() or running.poll() is not None, "the request is on its way")
+        running = self.cluster.begin_raftctl(self.reached.is_set, *arguments)
         assert self.reached.is_set(), "raftctl ended before"
+        return running
 
     def hold_no_more(self) -> None:
         """What is held stays so; everything else passes."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.cluster import Cluster, wait_until
+from tests.acceptance.cluster import Cluster
 from tests.acceptance.test_rejoin import SURE, assert_whole, files, fill, rejoin
 
 SERVICE = """
@@ -111,8 +111,8 @@ def test_a_run_of_the_local_driver_whose_raftctl_was_killed_is_gone_on_with(sand
     """Killed somewhere in that step: its process may be started and not yet noted."""
     for number in range(5):
         sandbox.raftctl("kv", "put", f"k{number}", "v")
-    running = sandbox.start_raftctl("rejoin-node", "3", "--driver", "local", "--yes", "--confirm", "dev")
-    wait_until(lambda: journal_says(sandbox, "step_begun", step) or running.poll() is not None, f"{step} has begun")
+    line = ("rejoin-node", "3", "--driver", "local", "--yes", "--confirm", "dev")
+    running = sandbox.begin_raftctl(lambda: journal_says(sandbox, "step_begun", step), *line)
     running.kill()
     running.communicate(timeout=60)
     (run,) = sandbox.raftctl("runs", "list", "-o", "json").data["items"]

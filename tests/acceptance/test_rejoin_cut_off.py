@@ -46,8 +46,7 @@ class Rejoined:
     def begin(self, step: str, *options: str) -> None:
         """Begin it, and return when that step has begun."""
         command = ("rejoin-node", str(self.node.node_id), *SURE, "-o", "json", *options)
-        self._running = self.cluster.start_raftctl(*command)
-        self.until("step_begun", step)
+        self._running = self.cluster.begin_raftctl(lambda: journal_says(self.cluster, "step_begun", step), *command)
 
     def until(self, event: str, step: str) -> None:
         """Wait until the journal says so, or the run is over."""

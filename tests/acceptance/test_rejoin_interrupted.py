@@ -100,9 +100,7 @@ def test_a_run_of_a_lost_directory_whose_raftctl_was_killed_is_gone_on_with(gate
     node.start()
     others = [each.node_id for each in cluster if each is not node]
     cluster.until_leader(lambda status: status["alarms"], "the loss is seen", among=others)
-    gated.hold("allow-next-revert")
-    running = cluster.start_raftctl("rejoin-node", str(node.node_id), "--blank", *SURE, *PATIENT)
-    gated.until_held(running)
+    running = gated.held_at("allow-next-revert", "rejoin-node", str(node.node_id), "--blank", *SURE, *PATIENT)
     running.kill()
     running.communicate(timeout=60)
     gated.drop()
