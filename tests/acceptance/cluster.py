@@ -480,7 +480,7 @@ raft = "{node.raft_address}"
         """Post to whoever leads, again while that one says that it leads no more; the reply must be a success."""
 
         def answered() -> httpx.Response | None:
-            reply = self.leader(among).post(path, body)
+            reply = self.leader(among).post(path, body, wait="30s")
             return reply if reply.status_code not in {421, 503} else None
 
         reply = wait_until(answered, f"a leader answers to {path}")

@@ -22,7 +22,7 @@ def no_more_than(node: Node, size_bytes: int) -> None:
 
 def engine(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "raft_engine", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
 
 
 def test_a_follower_whose_disk_is_full_stops_with_a_reason_and_the_others_go_on(cluster: Cluster):

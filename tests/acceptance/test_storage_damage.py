@@ -13,7 +13,7 @@ from tests.acceptance.mounts import failing_calls
 
 def engine(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "raft_engine", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
 
 
 def flip(path: Path, offset: int) -> None:
@@ -63,14 +63,15 @@ def test_a_node_is_wiped_on_its_own_machine_behind_a_barrier(cluster: Cluster):
     with Load(cluster, "load/") as load:
         load.more(30)
         node = cluster.followers()[0]
-        early = cluster.leader().post("/v1/barrier", {"exclude": [node.node_id]}).json()["log_id"]
+        others = [each.node_id for each in cluster if each is not node]
+        early = cluster.ask_leader("/v1/barrier", {"exclude": [node.node_id]}, others)["log_id"]
         load.more(10)
         running = engine("wipe", str(node.data), "--recover-until", text(early), "--confirm", cluster.name)
         assert running.returncode == 6
         node.terminate()
         unsafe = engine("wipe", str(node.data), "--recover-until", text(early), "--confirm", cluster.name)
         assert unsafe.returncode == 5, unsafe.stderr
-        barrier = cluster.leader().post("/v1/barrier", {"exclude": [node.node_id]}).json()["log_id"]
+        barrier = cluster.ask_leader("/v1/barrier", {"exclude": [node.node_id]}, others)["log_id"]
         cluster.raftctl("allow-next-revert", "--to", str(node.node_id), "--yes", "--confirm", cluster.name)
         wiped = engine("wipe", str(node.data), "--recover-until", text(barrier), "--confirm", cluster.name)
         assert wiped.returncode == 0, wiped.stderr
@@ -86,8 +87,9 @@ def test_a_wipe_that_is_killed_is_finished_by_repeating_it_or_by_the_next_start(
     with Load(cluster, "load/") as load:
         load.more(30)
         node = cluster.followers()[0]
+        others = [each.node_id for each in cluster if each is not node]
         node.terminate()
-        barrier = cluster.leader().post("/v1/barrier", {"exclude": [node.node_id]}).json()["log_id"]
+        barrier = cluster.ask_leader("/v1/barrier", {"exclude": [node.node_id]}, others)["log_id"]
         cluster.raftctl("allow-next-revert", "--to", str(node.node_id), "--yes", "--confirm", cluster.name)
         wipe = ["wipe", str(node.data), "--recover-until", text(barrier), "--confirm", cluster.name]
         for number in (2, 3):  # rename 1 puts the plan in place, 2 and 3 move log and snapshots

@@ -25,7 +25,7 @@ from tests.acceptance.mounts import failing_calls, injected, make_larger, make_r
 def refused(node: Node, *before: str) -> str:
     """Start a node that must end with 4 and one sentence; return the sentence."""
     command = [*before, sys.executable, "-m", "raft_engine", "serve", "--config", str(node.config)]
-    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
     assert ran.returncode == 4, ran.stderr
     assert "Traceback" not in ran.stderr
     [said] = [line for line in ran.stderr.splitlines() if line.startswith("raft-engine: error: ")]
@@ -37,7 +37,7 @@ def alone(make_cluster: ClusterMaker) -> Node:
     """One node that leads itself and has one key."""
     cluster = make_cluster(1, **QUICK)
     cluster.begin()
-    assert cluster[1].put("key", b"value").status_code == 200
+    cluster.put("key", b"value")
     return cluster[1]
 
 
@@ -76,7 +76,7 @@ def test_a_disk_that_fills_up(make_cluster):
     with small_disk(node.data, "24m"):
         cluster.begin()
         acknowledged = 0
-        while node.put(f"k{acknowledged}", b"x" * 900_000).status_code == 200:
+        while node.put(f"k{acknowledged}", b"x" * 900_000, timeout="30s").status_code == 200:
             acknowledged += 1
         said = told(node)
         assert re.search(
