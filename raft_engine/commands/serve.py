@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from raft_engine.commands.allocator import limit_arenas
 from raft_engine.commands.exit_codes import DIRECTORY, DONE
 from raft_engine.errors import StorageError, StorageFailed
 
@@ -47,6 +48,7 @@ def run(options: argparse.Namespace) -> int:
     import uvloop
 
     config = load(options.config)
+    limit_arenas()
     _log_to_stderr(options.log_level)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
