@@ -167,14 +167,19 @@ def _line_of(text: str, message: str) -> str:
 
 
 def _plainly(message: str) -> str:
-    """Return what is wrong in this language's words; what is not known here, as it is."""
-    missing = _MISSING.search(message)
+    """Return what is wrong, and where, in this language's words."""
+    what, _, path = message.partition(" - at `$")
+    step = re.match(r"\.steps\[(\d+)\]\.?", path)
+    word = (path[step.end() :] if step else path).strip(".`")
+    where = (f"step {int(step[1]) + 1}" if step else "the runbook") + (f", {word}" if word else "")
+    missing, unknown = _MISSING.search(what), re.search(r"unknown field `(.+)`", what)
     if missing is not None:
-        in_step = re.search(r"\$\.steps\[(\d+)\]", message)
-        return f"{f'step {int(in_step[1]) + 1}' if in_step else 'the runbook'} has no {missing[1]}"
-    if "length >= 1" in message:
+        return f"{where} has no {missing[1]}"
+    if unknown is not None:
+        return f"{where} has a word that is none: {unknown[1]}"
+    if "length >= 1" in what:
         return "the runbook has no steps"
-    return message
+    return f"{where}: {what[:1].lower()}{what[1:]}"
 
 
 def _hint(message: str) -> str:

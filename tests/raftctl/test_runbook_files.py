@@ -63,7 +63,7 @@ def test_there_are_three_examples():
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ('[[steps]]\ndo = "snapshot"\nnodez = "all"', "line 2: Object contains unknown field `nodez`"),
+        ('[[steps]]\ndo = "snapshot"\nnodez = "all"', "line 2: step 1 has a word that is none: nodez"),
         ('[[steps]]\ndo = "fly"', "line 2: step 1: there is no action 'fly'"),
         ('[[steps]]\ndo = "heartbeat"\n[[steps]]\ndo = "snapshot"', "line 4: step 2: snapshot needs nodes"),
         ('[[steps]]\ndo = "heartbeat"\nrun = "true"', "step 1: heartbeat takes no run"),
@@ -76,6 +76,11 @@ def test_there_are_three_examples():
         ("steps = []", "the runbook has no steps"),
         ("", "line 1: the runbook has no steps"),
         ('[[steps]]\nnodes = "all"', "line 2: step 1 has no do"),
+        ("[[steps]]\ndo = 7", "line 2: step 1, do: expected `str`, got `int`"),
+        (
+            '[parameters]\nunit = 7\n[[steps]]\ndo = "heartbeat"',
+            "the runbook, parameters[...]: expected `object`, got `int`",
+        ),
         ("[[steps]\n", "is not TOML"),
         ('[parameters.node]\n[[steps]]\ndo = "heartbeat"', "parameters.node is no name for a parameter"),
     ],
