@@ -24,7 +24,7 @@ from raft_engine.core.commands import Command
 from raft_engine.core.engine import Engine
 from raft_engine.core.events import Event, LogIoFlushed, SnapshotBuilt, SnapshotInstalled, Ticked
 from raft_engine.core.state import Restored
-from raft_engine.errors import RaftError
+from raft_engine.errors import Panicked, RaftError
 from raft_engine.kv.memory_store import MemoryStore
 from raft_engine.runtime.apply_worker import ApplyWorker
 from raft_engine.runtime.dispatcher import Dispatcher
@@ -180,6 +180,8 @@ class SimNode:
         except ProcessEnds:
             self.simulation.crash(self, power=self._die_of_power, how="crash_at_disk_call")
         except (RaftError, OSError) as error:
+            if isinstance(error, Panicked) and error.__cause__ is not None:
+                raise error.__cause__ from error  # what a state machine raises, its checks too, is a bug and no fault
             self.fail(str(error))
         return None
 
