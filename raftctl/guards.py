@@ -26,6 +26,10 @@ SPACE_RESERVE_BYTES: Final = 64 * 1024 * 1024
 """Beside the data itself: one log segment and a snapshot's temporary file."""
 
 
+PASSING: Final = frozenset({"one-leader", "config-settled", "others-healthy", "all-healthy"})
+"""Rules that a cluster which is well breaks for a moment: during an election, or while a disk stalls."""
+
+
 class Verdict(enum.StrEnum):
     """`step`: does not hold yet, the runbook sees to it first."""
 

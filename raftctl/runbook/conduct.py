@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Final
 
 import msgspec
 
 from raftctl import __version__
 from raftctl.actions import rules_table, warn_of
 from raftctl.errors import CtlError
-from raftctl.guards import Finding, refusal, with_overrides
+from raftctl.guards import PASSING, Finding, Verdict, refusal, with_overrides
 from raftctl.output.tables import Table, Tone
 from raftctl.output.text import listed
 from raftctl.runbook.catalogue import runbook_of
@@ -23,8 +24,11 @@ from raftctl.runbook.engine import Past, Plan, Run, Runbook, terminated_like_int
 from raftctl.runbook.journal import FORMAT, RESUMABLE, Journal, RunFile
 from raftctl.runbook.lock import ClusterLock, holder_text, operator_and_host
 from raftctl.runbook.receipt import check_receipt, receipt_of, show_receipt, write_receipt
-from raftctl.session import Session
+from raftctl.session import Session, poll
 from raftctl.survey import Survey
+
+PASSES_S: Final = 3.0
+"""As long as what has just come about takes to be known to all."""
 
 # -- beginning -----------------------------------------------------------------------------------------------------------
 
@@ -34,9 +38,7 @@ def start(session: Session, runbook: Runbook) -> None:
 
     Raises: CtlError: `refused` before anything was changed, or how the run ended.
     """
-    survey = session.survey()
-    plan = runbook.plan(session, survey, holder_text(session.client))
-    findings = with_overrides(plan.findings, session.flags.override)
+    survey, plan, findings = _planned(session, runbook)
     if session.explains:
         from raftctl.explaining import explain_runbook
 
@@ -69,6 +71,18 @@ def start(session: Session, runbook: Runbook) -> None:
         _conduct(session, runbook, run, journal, lock)
     finally:
         journal.close()
+
+
+def _planned(session: Session, runbook: Runbook) -> tuple[Survey, Plan, Sequence[Finding]]:
+    """Return the plan, and what it rests on; made again while nothing stands in its way but what may pass in a moment."""
+    again = poll(PASSES_S, every_s=0.2)
+    while True:
+        survey = session.survey()
+        plan = runbook.plan(session, survey, holder_text(session.client))
+        findings = with_overrides(plan.findings, session.flags.override)
+        failed = {item.rule for item in findings if item.verdict is Verdict.FAIL}
+        if not failed or not failed <= PASSING or session.flags.dry_run or not again():
+            return survey, plan, findings
 
 
 def _in_short(session: Session, error: CtlError, plan: Plan) -> CtlError:

@@ -7,7 +7,7 @@ import json
 import httpx
 import pytest
 
-from raftctl.runbook import engine
+from raftctl.runbook import conduct, engine
 from raftctl.runbook.journal import read_runs
 from tests.raftctl.fake_cluster import DIGEST, problem
 from tests.raftctl.killing import Clock
@@ -74,6 +74,38 @@ def test_a_rule_that_does_not_hold_refuses_with_its_numbers(cluster: RejoinClust
     assert error["measured"][rule]["threshold"]
     assert [] == cluster.mutations
     assert [] == list(read_runs())
+
+
+@pytest.mark.parametrize(
+    ("ill", "well"),
+    [
+        ({"state": "probe", "lag": 41}, {"state": "replicate", "lag": 0}),
+        ({"last_ack_ms_ago": 3000.0}, {"last_ack_ms_ago": 9.0}),
+    ],
+)
+def test_what_is_so_for_a_moment_only_is_looked_at_again(cluster, raftctl, monkeypatch, ill, well):
+    def poll(_seconds: float, every_s: float):
+        return lambda: cluster.target(2).update(well) is None
+
+    cluster.target(2).update(ill)
+    monkeypatch.setattr(conduct, "poll", poll)
+    raftctl(LINE)
+    assert ORDER == cluster.levers()
+
+
+@pytest.mark.parametrize("line", [LINE, "rejoin-node 3 --dry-run", "explain rejoin-node 3"])
+def test_what_does_not_pass_by_itself_is_refused_at_once_and_so_is_a_dry_run(cluster, raftctl, monkeypatch, line):
+    def poll(_seconds: float, every_s: float):
+        def again() -> bool:
+            raise AssertionError("looked again")
+
+        return again
+
+    cluster.target(2)["last_ack_ms_ago"] = 5000.0
+    if line == LINE:
+        cluster.nodes[3].update(free_bytes=1000)
+    monkeypatch.setattr(conduct, "poll", poll)
+    raftctl(line, code=0 if "explain" in line else 5)
 
 
 def test_silence_is_held_against_a_node_by_the_election_timeout_that_the_leader_tells(cluster, raftctl):
