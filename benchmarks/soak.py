@@ -49,7 +49,7 @@ from benchmarks.soak_samples import (
     percentile,
 )
 from benchmarks.surroundings import RESULTS, about
-from tests.acceptance.cluster import Cluster, Node
+from tests.acceptance.cluster import QUICK, Cluster, Node
 
 SAMPLE_EVERY_S: Final = 5.0
 LISTED_MAX: Final = 20
@@ -127,7 +127,7 @@ class Watcher:
 def soak(directory: Path, minutes: float, rate: float, every_s: float, seed: int, faults_max: int = sys.maxsize) -> Soak:
     """Run a soak in `directory` for so many minutes, or until so many faults were done; return what it saw."""
     seen = Soak(minutes, rate, seed)
-    cluster = Cluster(directory)
+    cluster = Cluster(directory, **QUICK)
     try:
         cluster.begin()
         epoch = time.monotonic()
