@@ -14,7 +14,6 @@ from raft_engine import __version__
 from raft_engine.kv.disk_store import DiskStore
 from raft_engine.kv.memory_store import MemoryStore
 from raft_engine.kv.store import KeyValueStore
-from raft_engine.management.access import Security
 from raft_engine.management.server import ManagementServer
 from raft_engine.node_config import NodeConfig
 from raft_engine.runtime.member import Member
@@ -35,7 +34,9 @@ class Node:
     def __init__(self, config: NodeConfig, data_dir: DataDir, ending: asyncio.Event) -> None:
         self._config = config
         self._data_dir = data_dir
-        self._store: KeyValueStore = MemoryStore()  # empty, until the engine starts for the first time
+        self.security = config.security
+        self.store: KeyValueStore = MemoryStore()
+        """Empty, until the engine starts for the first time."""
         self._member = Member(
             data_dir,
             config.raft,
@@ -108,11 +109,11 @@ class Node:
 
     def _open_store(self) -> KeyValueStore:
         in_memory = self._config.state_machine == "memory"
-        self._store = MemoryStore() if in_memory else DiskStore(self._data_dir.state_machine_path)
-        return self._store
+        self.store = MemoryStore() if in_memory else DiskStore(self._data_dir.state_machine_path)
+        return self.store
 
     def _close_store(self) -> None:
-        self._store.close()
+        self.store.close()
 
     # -- what the endpoint sees ----------------------------------------------------------------------------------------
 
@@ -157,10 +158,6 @@ class Node:
         return self._config.raft.election_timeout_max_ms
 
     @property
-    def security(self) -> Security:
-        return self._config.security
-
-    @property
     def raft(self) -> Raft | None:
         return self._member.raft
 
@@ -176,10 +173,6 @@ class Node:
     @property
     def alarms(self) -> tuple[Alarm, ...]:
         return (*self._config.alarms, *self._member.alarms)
-
-    @property
-    def store(self) -> KeyValueStore:
-        return self._store
 
     # -- its levers ----------------------------------------------------------------------------------------------------
 

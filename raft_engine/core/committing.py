@@ -54,11 +54,12 @@ def on_applied(state: RaftState, upto: LogId, results: list[object], out: Outbox
     writes = state.writes
     if writes and writes[0][0] <= upto.index:
         first = upto.index - len(results) + 1
+        first_write = writes[0][0]
+        log_ids = state.log.between(first_write, upto.index)
         answers: list[tuple[Ticket, LogId, object]] = []
-        log_id_at = state.log.at
         while writes and writes[0][0] <= upto.index:
             index, ticket = writes.popleft()
-            answers.append((ticket, log_id_at(index), results[index - first]))
+            answers.append((ticket, log_ids[index - first_write], results[index - first]))
         out.push(RespondWrites(answers))
 
 

@@ -47,6 +47,13 @@ class LogIdList:
         assert log_id is not None, f"index {index} is outside the log ({self.purged}, {self.last}]"
         return log_id
 
+    def between(self, first: int, upto: int) -> list[LogId]:
+        """Return the ids from `first` to `upto`, both included, which must be there."""
+        if self._first and self._first[-1] <= first and upto <= self.last.index:
+            term, node_id = self._terms[-1], self._nodes[-1]
+            return [LogId(term, node_id, LogIndex(index)) for index in range(first, upto + 1)]
+        return [self.at(index) for index in range(first, upto + 1)]
+
     def has(self, log_id: LogId) -> bool:
         """Return whether exactly this entry is in the log, or at its purge point."""
         mine = self.get(log_id.index)

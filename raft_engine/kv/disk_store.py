@@ -325,16 +325,14 @@ class DiskStore(KeyValueStore):
     def _find(self, key: bytes) -> Item | None:
         return self.get(key)
 
-    def _put(self, key: bytes, item: Item) -> None:
-        layer = self._now.layers[0]
-        layer.items[key] = item
-        layer.size_bytes += len(key) + len(item[0]) + _ITEM_BYTES
-
     def _change(self, changes: Mapping[bytes, Item | None]) -> None:
         layer = self._now.layers[0]
         layer.items.update(changes)  # one step: keys and values are plain bytes, so no other thread can come between
-        for key, item in changes.items():
-            layer.size_bytes += len(key) + _ITEM_BYTES + (len(item[0]) if item is not None else 0)
+        size = len(changes) * _ITEM_BYTES + sum(map(len, changes))
+        for item in changes.values():
+            if item is not None:
+                size += len(item[0])
+        layer.size_bytes += size
 
     def _recall(self, key: bytes) -> Remembered | None:
         found = next((layer.remembered[key] for layer in self._now.layers if key in layer.remembered), None)

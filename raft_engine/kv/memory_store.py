@@ -91,10 +91,6 @@ class MemoryStore(KeyValueStore):
     def _find(self, key: bytes) -> Item | None:
         return self._items.get(key)
 
-    def _put(self, key: bytes, item: Item) -> None:
-        self._note_change(key, item)
-        self._items[key] = item
-
     def _change(self, changes: Mapping[bytes, Item | None]) -> None:
         gone = [key for key, item in changes.items() if self._note_change(key, item)]
         self._items.update(changes)  # one step: keys and values are plain bytes, so no other thread can come between

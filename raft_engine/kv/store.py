@@ -28,6 +28,7 @@ from raft_engine.kv.commands import (
     PUT,
     Applied,
     BadCommand,
+    Command,
     ConditionFailed,
     Result,
     WireOperation,
@@ -42,6 +43,7 @@ from raft_engine.types.log_id import BEFORE_LOG, LogId
 REMEMBERED_MAX: Final = 65536
 """Idempotency keys that are remembered; the oldest is forgotten first, on every node alike."""
 _FINGERPRINT_BYTES: Final = 16
+_NORMAL: Final = int(EntryKind.NORMAL)
 
 Row = tuple[bytes, bytes, int]
 """A key, its value and its revision."""
@@ -64,14 +66,27 @@ class KeyValueStore(ABC):
     def apply(self, entries: Sequence[Entry]) -> list[Result | None]:
         """Apply entries in order; return a result for each command, None for everything else."""
         results: list[Result | None] = []
+        note = results.append
+        puts: dict[bytes, Item | None] = {}  # plain ones that follow each other, as nearly all entries do: changed together
         with self._gate:
             for entry in entries:
-                if entry.kind == EntryKind.NORMAL:
-                    results.append(self._apply_command(entry))
-                else:
-                    results.append(None)
+                if entry.kind != _NORMAL:
+                    self._change_and_clear(puts)
                     if entry.kind == EntryKind.BLANK and entry.data == MARK_DATA:
                         self._digests.mark(self._view(entry.log_id))
+                    note(None)
+                    continue
+                data = entry.record[HEADER_BYTES:]
+                command = decode_command(data)
+                if type(command) is Command and command.idempotency_key is None and len(command.operations) == 1:
+                    operation = command.operations[0]
+                    if operation.kind == PUT and operation.condition is None:
+                        puts[operation.key] = (operation.value, entry.index)
+                        note(Applied(entry.term, entry.node_id, entry.index))
+                        continue
+                self._change_and_clear(puts)
+                note(self._apply_command(command, data, entry))
+            self._change_and_clear(puts)
             if entries:
                 self.last_applied = entries[-1].log_id
         return results
@@ -151,9 +166,6 @@ class KeyValueStore(ABC):
     def _find(self, key: bytes) -> Item | None: ...
 
     @abstractmethod
-    def _put(self, key: bytes, item: Item) -> None: ...
-
-    @abstractmethod
     def _change(self, changes: Mapping[bytes, Item | None]) -> None:
         """Put and delete (None) so that a reader in another thread sees all of it or nothing."""
 
@@ -167,9 +179,12 @@ class KeyValueStore(ABC):
 
     # --- applying ---------------------------------------------------------------------------------------------------
 
-    def _apply_command(self, entry: Entry) -> Result:
-        data = entry.record[HEADER_BYTES:]
-        command = decode_command(data)
+    def _change_and_clear(self, changes: dict[bytes, Item | None]) -> None:
+        if changes:
+            self._change(changes)
+            changes.clear()
+
+    def _apply_command(self, command: Command | BadCommand, data: bytes, entry: Entry) -> Result:
         if isinstance(command, BadCommand):
             return command
         key = command.idempotency_key
@@ -185,15 +200,10 @@ class KeyValueStore(ABC):
 
     def _operate(self, operations: Sequence[WireOperation], entry: Entry) -> Applied | ConditionFailed:
         """Do all operations, or none because a condition does not hold."""
-        first = operations[0]
-        if len(operations) == 1 and first.kind == PUT and first.condition is None:
-            # What nearly every entry is; the rest would come to the same.
-            self._put(first.key, (first.value, entry.index))
-        else:
-            failed = self._failed_condition(operations)
-            if failed is not None:
-                return failed
-            self._write(operations, entry.index)
+        failed = self._failed_condition(operations)
+        if failed is not None:
+            return failed
+        self._write(operations, entry.index)
         return Applied(entry.term, entry.node_id, entry.index)
 
     def _failed_condition(self, operations: Sequence[WireOperation]) -> ConditionFailed | None:

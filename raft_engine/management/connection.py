@@ -76,14 +76,10 @@ class Connection(HttpToolsProtocol):
             return
         if self._held is not None:
             self._held += data
-        elif self._lane is None or self._is_at_application():
-            super().data_received(data)
+        elif self._lane is None or self._parsing or (self.cycle is not None and not self.cycle.response_complete):
+            super().data_received(data)  # a request that went the long way is not over yet
         else:
             self._take(self._lane, self._partial + data if self._partial else data)
-
-    def _is_at_application(self) -> bool:
-        """Whether a request that went the long way is not over yet."""
-        return self._parsing or (self.cycle is not None and not self.cycle.response_complete)
 
     def _take(self, lane: FastLane, data: bytes) -> None:
         """Begin every plain request in `data`; the first other one goes to the parser, with all that follows.

@@ -18,6 +18,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
+import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from raft_engine.kv.commands import KEY_BYTES_MAX, VALUE_BYTES_MAX, Applied, encode_put
@@ -52,8 +53,10 @@ _PUT: Final = b"PUT /v1/kv/"
 _GET: Final = b"GET /v1/kv/"
 _TARGET_AT: Final = len(_PUT)
 _VERSION: Final = b" HTTP/1.1\r\n"
+_VERSION_BYTES: Final = len(_VERSION)
 _KEY_LETTERS: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~!$&'()*+,;=:@%/"
 """What a path segment may hold (RFC 3986 3.3), and the slash; no question mark."""
+_PUT_DONE: Final = ("PUT", ITEM, 200)
 _LEASE: Final = b"?consistency=lease"
 _STALE: Final = b"?consistency=stale"
 _HEADER: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ ]?([\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?)")
@@ -79,7 +82,7 @@ class Head(NamedTuple):
     may_write: bool
 
 
-class Request(NamedTuple):
+class Request(msgspec.Struct, frozen=True, gc=False):
     """A whole plain request. `value` None: it is a read, as `consistency` says."""
 
     key: bytes
@@ -119,26 +122,28 @@ class FastLane:
         line_end = data.find(_VERSION, at, head_end + 2)
         if line_end < 0:
             return None
-        head = self._head(data[line_end + len(_VERSION) : head_end + 2])
+        block = data[line_end + _VERSION_BYTES : head_end + 2]
+        head = self._heads.get(block) if self.context.node.security is self._security else None
         if head is None:
-            return None
+            head = self._new_head(block)
+            if head is None:
+                return None
         target = data[at + _TARGET_AT : line_end]
         if is_put:
             return _put(data, target, head, head_end + 4)
         return _get(target, head, head_end + 4)
 
-    def _head(self, block: bytes) -> Head | None:
+    def _new_head(self, block: bytes) -> Head | None:
+        """Read a header block that is not known yet, and remember it if it is a plain one."""
         security = self.context.node.security
         if security is not self._security:
             self._security = security
             self._heads.clear()
-        head = self._heads.get(block)
-        if head is None:
-            head = _read_head(block, security)
-            if head is not None:
-                if len(self._heads) >= HEADS_MAX:
-                    self._heads.clear()
-                self._heads[block] = head
+        head = _read_head(block, security)
+        if head is not None:
+            if len(self._heads) >= HEADS_MAX:
+                self._heads.clear()
+            self._heads[block] = head
         return head
 
     # -- out -----------------------------------------------------------------------------------------------------------
@@ -154,7 +159,7 @@ class FastLane:
                 revision,
                 revision,
             )
-            self.context.requests["PUT", ITEM, 200] += 1
+            self.context.requests[_PUT_DONE] += 1
             return b"%bx-raft-applied: %d\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (
                 self._head_of_ok(),
                 self.context.node.store.last_applied.index,
@@ -236,9 +241,10 @@ class Slot:
 
     def written(self, outcome: WriteOutcome | Refusal) -> None:
         if isinstance(outcome, Refusal):
-            self._reply(self._lane.problem("PUT", refusal_problem(outcome)))
+            self.reply = self._lane.problem("PUT", refusal_problem(outcome))
         else:
-            self._reply(self._lane.written(outcome))
+            self.reply = self._lane.written(outcome)
+        self._answered()
 
     def readable(self, outcome: Outcome) -> None:
         if isinstance(outcome, Refusal):

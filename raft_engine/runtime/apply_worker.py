@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final
 
 from raft_engine.core.commands import Apply, BuildSnapshot, InstallSnapshot, StoreSnapshotChunk
 from raft_engine.core.events import Applied, Event, SnapshotBuilt, SnapshotChunkStored, SnapshotInstalled
@@ -30,6 +31,7 @@ from raft_engine.types.snapshot import SnapshotMeta
 SLICE_ENTRIES = 4096
 """About 10 ms of applying at the bundled state machine's speed."""
 READ_BYTES = 8 * 1024 * 1024
+_MEMBERSHIP: Final = int(EntryKind.MEMBERSHIP)
 
 StateMachineCommand = Apply | BuildSnapshot | StoreSnapshotChunk | InstallSnapshot
 
@@ -132,7 +134,7 @@ class ApplyWorker:
 
     def _note_membership(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
-            if entry.kind == EntryKind.MEMBERSHIP:
+            if entry.kind == _MEMBERSHIP:
                 self._membership = StoredMembership(entry.log_id, decode_membership(entry.data))
 
     # -- snapshots ---------------------------------------------------------------------------------------------------

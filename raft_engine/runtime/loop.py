@@ -99,6 +99,8 @@ class EngineLoop:
         """Until then the writes wait for others; everything else is handled meanwhile."""
         self._scheduled = True  # nothing is drained before `start`
         self._final: RaftMetrics | None = None
+        self.is_over = False
+        """Everybody was answered; nothing is taken any more."""
         self._ticker: Ticker | None = None
         self.fatal: Fatal | None = None
         self.tickets = Tickets()
@@ -133,10 +135,6 @@ class EngineLoop:
             counters=self.counters,
         )
 
-    @property
-    def is_over(self) -> bool:
-        return self._final is not None
-
     def start(self) -> None:
         """Let the engine begin."""
         for store in self._stores:
@@ -164,7 +162,9 @@ class EngineLoop:
         if not isinstance(data, bytes):
             raise _not_bytes(data)
         self._writes_bytes += len(data)
-        if self._is_full() or (self._writes and self._writes_bytes > self.config.max_uncommitted_bytes):
+        config = self.config
+        is_full = len(self.tickets) >= config.api_channel_size
+        if is_full or (self._writes and self._writes_bytes > config.max_uncommitted_bytes):
             self._loop.call_soon(done, self._overloaded())
             self._writes_bytes -= len(data)
             return NO_TICKET
@@ -320,6 +320,7 @@ class EngineLoop:
 
     def _end(self, reason: str) -> None:
         self._final = self._final_picture()
+        self.is_over = True
         self._threads.abandon()
         if self._ticker is not None:
             self._ticker.stop()

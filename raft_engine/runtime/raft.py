@@ -127,7 +127,8 @@ class Raft:
 
         Costs no future and no task. Raises: Fatal: the engine is gone. TypeError: `data` is not bytes; nothing was done.
         """
-        self._check_running()
+        if self._loop.is_over:
+            raise self._stopped()
         return self._loop.write(data, done)
 
     async def client_write(
@@ -470,8 +471,10 @@ class Raft:
 
     def _check_running(self) -> None:
         if self._loop.is_over:
-            gone = Refusal(RefusalCode.SHUTTING_DOWN, "the engine is stopped")
-            raise self._error(gone, refused)
+            raise self._stopped()
+
+    def _stopped(self) -> RaftError:
+        return self._error(Refusal(RefusalCode.SHUTTING_DOWN, "the engine is stopped"), refused)
 
 
 def _ids(node_ids: Collection[int]) -> frozenset[NodeId]:

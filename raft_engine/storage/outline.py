@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 import msgspec
 
@@ -15,17 +16,15 @@ from raft_engine.types.entry import Entry, EntryKind
 from raft_engine.types.ids import LogIndex
 from raft_engine.types.membership import StoredMembership, decode_membership
 
+_MEMBERSHIP: Final = int(EntryKind.MEMBERSHIP)
+
 
 def memberships_in(entries: Sequence[Entry]) -> list[StoredMembership]:
     """Return the memberships in entries.
 
     Raises: msgspec.MsgspecError: one cannot be read.
     """
-    return [
-        StoredMembership(entry.log_id, decode_membership(entry.data))
-        for entry in entries
-        if entry.kind == EntryKind.MEMBERSHIP
-    ]
+    return [StoredMembership(entry.log_id, decode_membership(entry.data)) for entry in entries if entry.kind == _MEMBERSHIP]
 
 
 class Outline:

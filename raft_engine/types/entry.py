@@ -38,6 +38,7 @@ _PREFIX: Final = struct.Struct("<II")
 _CRC_FROM: Final = 8
 DATA_BYTES_MAX: Final = 64 * 1024 * 1024
 """Upper bound of an entry's data: what a decoder is willing to believe."""
+_RECORD_BYTES_MAX: Final = HEADER_BYTES + DATA_BYTES_MAX
 
 
 class EntryKind(enum.IntEnum):
@@ -104,7 +105,7 @@ def decode_record(buffer: bytes | memoryview, offset: int = 0) -> Entry:
     if available < HEADER_BYTES:
         raise RecordError("record header is cut short", offset, torn=True)
     length, crc, version, kind, _reserved, term, node_id, index = HEADER.unpack_from(buffer, offset)
-    if not HEADER_BYTES <= length <= HEADER_BYTES + DATA_BYTES_MAX:
+    if not HEADER_BYTES <= length <= _RECORD_BYTES_MAX:
         raise RecordError(f"impossible record length {length}", offset, torn=length == 0)
     if length > available:
         raise RecordError("record is cut short", offset, torn=True)
@@ -121,31 +122,33 @@ def decode_record(buffer: bytes | memoryview, offset: int = 0) -> Entry:
 def decode_records(buffer: bytes | memoryview) -> list[Entry]:
     """Return the entries of records that lie end to end.
 
+    One loop on purpose: every entry passes here on every follower. What is wrong with a record, `decode_record` says.
     Raises: RecordError: a record is damaged or bytes are left over.
     """
     entries: list[Entry] = []
-    add = entries.append
+    add, unpack, crc32 = entries.append, HEADER.unpack_from, zlib.crc32
     whole = bytes(buffer)
     offset, end = 0, len(whole)
+    last_header_at = end - HEADER_BYTES
     with memoryview(whole) as view:
         while offset < end:
-            entry = _plain_record(whole, view, offset, end) or decode_record(whole, offset)
+            if offset <= last_header_at:
+                length, crc, version, kind, _reserved, term, node_id, index = unpack(whole, offset)
+                stop = offset + length
+                if (
+                    HEADER_BYTES <= length <= _RECORD_BYTES_MAX
+                    and stop <= end
+                    and crc32(view[offset + _CRC_FROM : stop]) == crc
+                    and version == RECORD_VERSION
+                    and kind <= _KIND_MAX
+                ):
+                    add(Entry(term, node_id, index, kind, whole[offset:stop]))
+                    offset = stop
+                    continue
+            entry = decode_record(whole, offset)
             add(entry)
             offset += len(entry.record)
     return entries
-
-
-def _plain_record(whole: bytes, view: memoryview, offset: int, end: int) -> Entry | None:
-    """Return the entry at `offset` if nothing is wrong with it; what is wrong, `decode_record` says."""
-    if end - offset < HEADER_BYTES:
-        return None
-    length, crc, version, kind, _reserved, term, node_id, index = HEADER.unpack_from(whole, offset)
-    stop = offset + length
-    if not HEADER_BYTES <= length <= HEADER_BYTES + DATA_BYTES_MAX or stop > end:
-        return None
-    if zlib.crc32(view[offset + _CRC_FROM : stop]) != crc or version != RECORD_VERSION or kind > _KIND_MAX:
-        return None
-    return Entry(Term(term), NodeId(node_id), LogIndex(index), kind, whole[offset:stop])
 
 
 def records_bytes(entries: Sequence[Entry]) -> int:

@@ -37,6 +37,17 @@ def test_asking_for_what_must_be_there_fails_loudly():
         listed(1).at(9)
 
 
+@pytest.mark.parametrize(("first", "upto"), [(3, 4), (1, 4), (2, 2), (4, 4)])
+def test_a_stretch_of_ids_is_that_of_its_entries_one_by_one(first: int, upto: int):
+    log = listed(1, 1, 2, 2)
+    assert [log.at(index) for index in range(first, upto + 1)] == log.between(first, upto)
+
+
+def test_a_stretch_beyond_the_end_fails_loudly():
+    with pytest.raises(AssertionError, match="outside the log"):
+        listed(1, 1).between(1, 3)
+
+
 def test_an_entry_of_another_term_is_not_the_same():
     log = listed(1, 2)
     assert log.has(at(2, 2))

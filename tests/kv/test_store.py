@@ -37,6 +37,12 @@ def done(revision: int, *, duplicate: bool = False) -> Applied:
 # --- single writes ---
 
 
+def test_what_follows_a_put_in_the_same_batch_sees_it(log):
+    put, guarded = encode_put(b"k", b"one"), encode_put(b"k", b"two", Condition(revision=1))
+    assert [done(1), done(2)] == log.store.apply([entry(1, put), entry(2, guarded)])
+    assert log.store.get(b"k") == (b"two", 2)
+
+
 def test_a_put_is_read_back_with_the_index_of_its_entry_as_revision(log):
     assert done(1) == log.put(b"k", b"one")
     assert done(2) == log.put(b"k", b"two")
