@@ -9,8 +9,10 @@ Rules:
    otherwise be elected twice in one term, with two different logs.
 4. A grant counts only from the incarnation that the configuration names, and only if this log is what it was given for: a
    node that lost vote and entries in a crash may stand again in a term for whose first round a late answer comes.
-5. A vote refused because of a lease is asked for again while the round lasts: leases end by themselves.
-6. A new leader appends an entry of its term at once; until that is committed it serves nobody.
+5. A vote refused because of a lease is asked for again while the round can be won: leases end by themselves.
+6. Who learns that the connection to its leader ended does not wait for its random timeout, but never campaigns before its lease
+   of that leader is over: something between the two may end connections while the leader lives, and serves reads by its lease.
+7. A new leader appends an entry of its term at once; until that is committed it serves nobody.
 A restarted leader does not resume its term: entries it sent before they were durable here may exist elsewhere.
 Source: Raft paper 5.2, 5.4; dissertation 4.2.3, 9.6; openraft `engine/engine_impl.rs`.
 """
@@ -32,8 +34,9 @@ from raft_engine.types.messages import VoteRequest, VoteResponse
 from raft_engine.types.outcomes import Refusal, RefusalCode, TriggerOutcome
 from raft_engine.types.vote import Vote
 
-LOST_LEADER_SPREAD = 0.25
-"""All followers see a dead leader's connection break at once; a quarter of the usual spread keeps their campaigns apart."""
+FIRST_ASKS = 4
+"""How often a candidate asks in its first heartbeat interval while a lease stands in its way. Followers heard a dead leader for
+the last time within such an interval, mostly at nearly the same moment."""
 
 # -- campaigning -------------------------------------------------------------------------------------------------------
 
@@ -74,7 +77,7 @@ def campaign(state: RaftState, now: Millis, out: Outbox, *, pre_vote: bool, tran
 
 def _ask(state: RaftState, candidate: CandidateState, out: Outbox) -> None:
     request = VoteRequest(candidate.term, state.log.last, candidate.pre_vote, candidate.leadership_transfer)
-    for peer in sorted(state.membership.voters() - {state.me}):
+    for peer in sorted(state.membership.voters() - candidate.granted - {state.me}):
         out.push(SendMessage(peer, request))
 
 
@@ -97,15 +100,23 @@ def on_time(state: RaftState, now: Millis, out: Outbox) -> None:
 
 
 def on_leader_lost(state: RaftState, peer: PeerId, now: Millis) -> None:
-    """The connection to the leader broke: campaign as soon as its lease allows, not at the end of a random timeout.
+    """The connection to the leader ended: campaign when its lease is over and one's turn has come.
 
-    The lease itself stays, since a leader whose connections were cut may still serve reads by it.
+    May be told repeatedly, and changes nothing for good: who hears the leader again waits for a random timeout as before.
     """
     if state.leader is not None or state.known_leader != peer.node_id:
         return
-    low, high = state.config.election_timeout_min_ms, state.config.election_timeout_max_ms
-    soon = max(now, state.promised_until) + (high - low) * LOST_LEADER_SPREAD * state.random()
+    soon = max(now, state.promised_until) + _turn(state) * state.config.heartbeat_interval_ms
     state.election_deadline = min(state.election_deadline, soon)
+
+
+def _turn(state: RaftState) -> int:
+    """Return how many voters that can be reached go before this node.
+
+    All see a dead leader's connections end at once. One heartbeat interval between two of them is time enough for the first
+    one's requests; chance would have some of them vote for themselves together.
+    """
+    return sum(voter < state.me and voter in state.connected for voter in state.membership.voters())
 
 
 def on_elect_requested(state: RaftState, event: ElectRequested, now: Millis, out: Outbox) -> None:
@@ -183,20 +194,29 @@ def on_vote_response(state: RaftState, sender: PeerId, response: VoteResponse, n
 
 def _count(state: RaftState, candidate: CandidateState, now: Millis, out: Outbox) -> None:
     configs = state.membership.configs
+    refused = candidate.refused.keys() if candidate.pre_vote else candidate.refused_for_good()
     if state.me in candidate.granted and has_quorum(configs, candidate.granted):
         if candidate.pre_vote:
             campaign(state, now, out, pre_vote=False)
         else:
             _establish(state, candidate, now, out)
-    elif not candidate.pre_vote and not is_lost(configs, candidate.refused_for_good()):
-        if is_lost(configs, candidate.refused.keys()) and candidate.ask_at is None:
-            candidate.ask_at = now + state.config.heartbeat_interval_ms
-    elif is_lost(configs, candidate.refused.keys()):
+    elif is_lost(configs, refused):
         drop_candidacy(state, RefusalCode.ELECTION_LOST, f"a majority refused term {candidate.term}", out)
         # Whoever has more entries goes first: wait one longest timeout more (openraft: smaller-log timeout).
         penalty = state.config.election_timeout_max_ms if state.seen_greater_log else 0
         state.seen_greater_log = False
         state.election_deadline = now + state.election_timeout() + penalty
+    elif "lease" in candidate.refused.values() and candidate.ask_at is None:
+        _ask_again(state, candidate, now)
+
+
+def _ask_again(state: RaftState, candidate: CandidateState, now: Millis) -> None:
+    """Somebody's lease stands in the way: it ends in a moment if it was given by the leader of all; else ask where only leases do."""
+    heartbeat = state.config.heartbeat_interval_ms
+    if now < candidate.started_at + heartbeat:
+        candidate.ask_at = now + heartbeat / FIRST_ASKS
+    elif is_lost(state.membership.configs, candidate.refused.keys()):
+        candidate.ask_at = now + heartbeat
 
 
 def _establish(state: RaftState, candidate: CandidateState, now: Millis, out: Outbox) -> None:

@@ -42,6 +42,7 @@ KINDS: Final = (
     "rejoin_planned",
     "rejoin_blank",
     "rollback",
+    "reset",
 )
 """What is counted, alone and in pairs."""
 PAIRS: Final = tuple(combinations(sorted(KINDS), 2))
@@ -49,8 +50,14 @@ TOGETHER_MS: Final = 2000.0
 """Two faults within this time on one cluster are a pair."""
 SERIALS_EACH: Final = 1_000_000
 _FIRST_LINK_SLOT: Final = 1000
-_STREAMS: Final = (*(kind for kind in KINDS if kind != "clock_back"), "combined", "ambush", "vote_ambush")
-"""Each has a slot of serials, by its place here. Going back comes along with a jump, and has none."""
+_STREAMS: Final = (
+    *(kind for kind in KINDS if kind not in {"clock_back", "reset"}),
+    "combined",
+    "ambush",
+    "vote_ambush",
+    "reset",
+)
+"""Each has a slot of serials, by its place here: new ones come last. Going back comes along with a jump, and has none."""
 _COUNT_AGAIN_MS: Final = 100.0
 
 
@@ -78,6 +85,8 @@ class Faults:
     rollbacks_per_s: float = 0.0
     """A machine is put back to an older image of its disk."""
     partitions_per_s: float = 0.2
+    resets_per_s: float = 0.0
+    """Connections end while both sides live and the link works, as something between them may have it; dialed anew at once."""
     slow_links_per_s: float = 0.0
     pauses_per_s: float = 0.05
     skews_per_s: float = 0.0

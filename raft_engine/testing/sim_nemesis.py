@@ -74,6 +74,7 @@ class Nemesis:
             ("one_way_partition", faults.partitions_per_s * 0.35, self._one_way),
             ("partial_partition", faults.partitions_per_s * 0.35, self._partial),
             ("isolation", faults.partitions_per_s * 0.3, self._isolate),
+            ("reset", faults.resets_per_s, self._reset),
             ("delay", faults.slow_links_per_s, self._slow_links),
             ("pause", faults.pauses_per_s, self._pause),
             ("clock_skew", faults.skews_per_s, self._skew),
@@ -329,6 +330,19 @@ class Nemesis:
             simulation.reconnect_all()
 
         simulation.at(lasts, end)
+
+    def _reset(self, serial: int, dice: random.Random) -> None:
+        """A node's connections end, all or some, noticed on both sides or on one."""
+        simulation = self._simulation
+        node = self._some_or_leader(dice, 0.7)
+        everywhere, both_sides = dice.random() < 0.7, dice.random() < 0.7
+        others = [other for other in simulation.nodes.values() if other is not node and (everywhere or dice.random() < 0.5)]
+        self._note(serial, "reset", f"{node.me} and {[other.node_id for other in others]}")
+        for other in others:
+            other.feed(PeerLost(node.me, "connection reset"))
+            if both_sides:
+                node.feed(PeerLost(other.me, "connection reset"))
+        simulation.at(dice.random() ** 2 * 200, simulation.reconnect_all)
 
     def _slow_links(self, serial: int, dice: random.Random) -> None:
         one, lasts = self._some(dice).me.node_id, 200 + dice.random() * 1500

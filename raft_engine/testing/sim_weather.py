@@ -54,6 +54,8 @@ _KINDS: dict[str, Sequence[float]] = {
 }
 """What can go wrong, and how often when it does."""
 
+_RESETS = (0.0, 0.3, 1.5)
+"""How often connections end; drawn apart from the others, in all but calm weather."""
 _MEMBERSHIP = {"losses_per_s", "changes_per_s"}
 _TARGETED = [
     "contests_per_s",
@@ -94,6 +96,7 @@ def weather_of(seed: int, nodes: int | None = None) -> Weather:
         fsync_ms_max=draw([1.0, 8.0, 40.0, 150.0]),
         writes_per_s=draw([5.0, 20.0, 60.0]),
         reads_per_s=draw([5.0, 30.0]),
+        resets_per_s=0.0 if mode == "focus" else _resets_of(seed),
     )
     config = Config(
         election_timeout_min_ms=shortest,
@@ -111,6 +114,10 @@ def weather_of(seed: int, nodes: int | None = None) -> Weather:
     if nodes is None and seed % 10 == 2:
         size = 6 + seed // 10 % 2  # larger ones cost more time than they find
     return Weather(size, spares, faults, config)
+
+
+def _resets_of(seed: int) -> float:
+    return random.Random(f"resets {seed}").choice(_RESETS)  # noqa: S311 (as above)
 
 
 def rejoin_weather_of(seed: int, nodes: int | None = None) -> Weather:

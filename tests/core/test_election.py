@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from raft_engine.core.commands import AppendEntries, ReplicateEntries, Respond, SaveHardState, SendMessage
-from raft_engine.core.events import ElectRequested, PeerConnected, ShutdownRequested
+from raft_engine.core.events import ElectRequested, PeerConnected, PeerLost, ShutdownRequested
 from raft_engine.types.entry import EntryKind, make_entry
 from raft_engine.types.hard_state import HardState, Recovery
 from raft_engine.types.ids import IoId
@@ -139,11 +139,47 @@ def test_votes_refused_because_of_a_lease_are_asked_for_again():
     node.hear(2, refuse(1, "lease", its_term=0))
     assert [] == outcomes(node.hear(3, refuse(1, "lease", its_term=0)))
     heartbeat = int(node.state.config.heartbeat_interval_ms)
+    assert [2, 3] == [command.target.node_id for command in node.tick(heartbeat)]
+    node.hear(2, refuse(1, "lease", its_term=0))
+    node.hear(3, refuse(1, "lease", its_term=0))
     assert [] == node.tick(heartbeat - 1)
     assert [2, 3] == [command.target.node_id for command in node.tick(1)]
     node.hear(3, refuse(1, "lease", its_term=0))
     (outcome,) = outcomes(node.hear(2, grant(1)))
     assert (outcome.changed, outcome.observed) == (True, True)
+
+
+def test_a_pre_vote_that_only_a_lease_is_in_the_way_of_is_soon_asked_for_again():
+    """Followers heard a dead leader at nearly the same time: who campaigns first need not lose its turn for a millisecond."""
+    node = Node()
+    node.tick(150)
+    node.hear(2, refuse(1, "lease", its_term=0, pre_vote=True))
+    assert [] == node.tick(12)
+    assert [2, 3] == [command.target.node_id for command in node.tick(1)]
+    assert [1] == [command.message.term for command in node.hear(2, grant(1, pre_vote=True)) if command == sent_vote(3)]
+
+
+def sent_vote(to: int) -> SendMessage:
+    return SendMessage(peer(to), VoteRequest(1, at(0, 1), False, False))
+
+
+def test_a_pre_vote_is_not_asked_for_again_when_the_lease_was_not_given_by_the_same_leader():
+    """It lasts beyond one heartbeat interval: somebody is heard there that is not heard here."""
+    node = Node()
+    node.tick(150)
+    for _ in range(4):
+        node.hear(2, refuse(1, "lease", its_term=0, pre_vote=True))
+        assert [] != node.tick(13)
+    node.hear(2, refuse(1, "lease", its_term=0, pre_vote=True))
+    assert [] == node.tick(90)
+
+
+def test_who_has_granted_is_not_asked_again():
+    node = Node(voters=5)
+    node.tick(150)
+    node.hear(2, grant(1, pre_vote=True))
+    node.hear(3, refuse(1, "lease", its_term=0, pre_vote=True))
+    assert [3, 4, 5] == [command.target.node_id for command in node.tick(13)]
 
 
 def test_the_lease_of_a_leader_that_asked_to_be_replaced_is_not_waited_for():
@@ -167,6 +203,83 @@ def test_a_deposed_leader_waits_an_election_timeout_before_it_stands_again():
     assert not node.engine.is_leader
     node.flush()
     assert [] == sent(node.tick(node.state.config.election_timeout_min_ms - 1))
+
+
+# -- rule 6: the connection to the leader ended -----------------------------------------------------------------------------------
+
+
+def follower(number: int = 1, *, voters: int = 5, reaching: tuple[int, ...] = (), leading: int = 5, **settings) -> Node:
+    """A follower of node `leading` whose random timeout is the longest."""
+    node = Node(number, voters=voters, chance=lambda: 0.999, **settings)
+    for other in reaching:
+        node.do(PeerConnected(peer(other)))
+    node.hear(leading, append(leads(1, leading), at(0, 1)))
+    node.flush()
+    return node
+
+
+def test_who_lost_its_leader_campaigns_when_the_lease_is_over():
+    node = follower(reaching=(2, 3, 4, 5))
+    node.do(PeerLost(peer(5), "reset"))
+    assert [] == node.tick(149)
+    assert VoteRequest(2, at(0, 1), True, False) == sent(node.tick(1), 2)[0]
+
+
+def test_who_hears_the_leader_again_waits_as_ever():
+    node = follower(reaching=(5,))
+    node.do(PeerLost(peer(5), "reset"))
+    node.tick(100)
+    node.hear(5, append(leads(1, 5), at(0, 1)))
+    assert [] == node.tick(299)
+    assert [] != node.tick(1)
+
+
+def test_the_reachable_voters_before_it_go_first_a_heartbeat_interval_each():
+    node = follower(4, reaching=(1, 3, 5))
+    node.do(PeerLost(peer(5), "reset"))
+    assert [] == node.tick(150 + 2 * 50 - 1)
+    assert [] != node.tick(1)
+
+
+def test_being_told_again_that_the_leader_is_lost_does_not_bring_the_turn_forward():
+    """As long as each redial drew a new wait and the shortest one won, followers campaigned together and split the vote."""
+    node = follower(3, reaching=(1, 2, 5))
+    for _ in range(8):
+        node.do(PeerLost(peer(5), "refused"))
+        node.tick(20)
+    assert [] == node.tick(150 + 2 * 50 - 8 * 20 - 1)
+    assert [] != node.tick(1)
+
+
+def test_a_turn_never_comes_later_than_the_random_timeout():
+    node = follower(4, reaching=(1, 2, 3, 5))
+    node.state.election_deadline = node.now + 160
+    node.do(PeerLost(peer(5), "reset"))
+    assert [] == node.tick(159)
+    assert [] != node.tick(1)
+
+
+def test_a_lost_connection_to_somebody_else_changes_nothing():
+    node = follower(reaching=(2, 5))
+    node.do(PeerLost(peer(2), "reset"))
+    assert [] == node.tick(299)
+
+
+@pytest.mark.parametrize("kind", ["recovering", "not_voter"])
+def test_who_may_not_campaign_does_not_when_it_loses_its_leader(kind: str):
+    node = muted()[kind]
+    node.hear(2, append(leads(3), BEFORE_LOG))
+    node.flush()
+    node.do(PeerLost(peer(2), "reset"))
+    assert [] == node.tick(5000)
+    assert None is node.state.candidate
+
+
+def test_switched_off_elections_do_not_begin_when_the_leader_is_lost():
+    node = follower(config={"enable_elect": False})
+    node.do(PeerLost(peer(5), "reset"))
+    assert [] == node.tick(5000)
+    assert None is node.state.candidate
 
 
 # -- rule 1: who may not campaign, by no path -----------------------------------------------------------------------------------

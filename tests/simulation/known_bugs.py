@@ -95,6 +95,22 @@ VOTES = (
         "lease reads become stale, for the candidate's own vote broke the promise",
     ),
     bug(
+        "lost_connection_ends_the_lease",
+        "scenario election/lost_leader_lives",
+        "core.election",
+        "    soon = max(now, state.promised_until) + ",
+        "    soon = now + ",
+        "followers leave a leader that lives when something else ends their connections",
+    ),
+    bug(
+        "followers_of_a_dead_leader_campaign_together",
+        "scenario election/forget_leader_quorum",
+        "core.election",
+        " + _turn(state) * state.config.heartbeat_interval_ms\n",
+        "\n",
+        "they vote for themselves in one term, and nobody leads for another timeout",
+    ),
+    bug(
         "restart_forgets_the_promise",
         "test tests/core/test_voting.py::test_a_node_that_was_just_started_keeps_the_promise_that_it_may_have_given",
         "core.state",

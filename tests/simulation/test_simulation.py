@@ -6,6 +6,7 @@ A few quick ones; `make simulate-slice` is what each change must pass, `make sim
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,16 @@ def test_nothing_impossible_happens_while_members_change_and_lose_their_disks(se
     simulation = Simulation(seed, nodes=3, faults=MEMBERSHIP, spares=2)
     simulation.run(10)
     assert simulation.acknowledged
+
+
+@pytest.mark.parametrize("seed", range(3, 7))
+def test_a_leader_whose_connections_end_again_and_again_goes_on_and_no_read_is_stale(seed):
+    """Between two heartbeats nobody's lease is over, so nobody campaigns for it; the checkers see to the reads."""
+    simulation = Simulation(seed, faults=replace(CALM, resets_per_s=10.0))
+    simulation.run(10)
+    assert simulation.chaos.counts["reset"] > 50
+    assert simulation.acknowledged
+    assert {1} == {node.engine.state.term for node in simulation.nodes.values() if node.engine is not None}
 
 
 @pytest.mark.parametrize("seed", REGRESSIONS)
