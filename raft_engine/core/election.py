@@ -66,6 +66,7 @@ def campaign(state: RaftState, now: Millis, out: Outbox, *, pre_vote: bool, tran
         if not transfer and lease_holds(state, now):
             candidate.ask_at = state.promised_until
             candidate.deadline = candidate.ask_at + state.election_timeout()
+        state.outgoing_leader = state.known_leader if transfer else None
         state.known_leader = None
         save(state, Vote(term, state.me.node_id, committed=False), out)
         state.when_flushed(OwnVoteFlushed(term))
@@ -90,7 +91,7 @@ def on_time(state: RaftState, now: Millis, out: Outbox) -> None:
         _ask(state, candidate, out)
     if state.leader is not None or now < (candidate.deadline if candidate is not None else state.election_deadline):
         return
-    state.known_leader = None
+    state.known_leader = state.outgoing_leader = None
     state.seen_greater_log = False
     if candidate is not None:
         drop_candidacy(state, RefusalCode.ELECTION_LOST, "the round ended without a majority", out)
@@ -150,6 +151,7 @@ def on_vote_request(state: RaftState, sender: PeerId, request: VoteRequest, now:
         state.refused_term = max(state.refused_term, request.term)
     if granted and not request.pre_vote:
         step_down(state, f"node {sender.node_id} is granted term {request.term}", now, out)
+        state.outgoing_leader = (state.known_leader or state.outgoing_leader) if request.leadership_transfer else None
         state.known_leader = None
         state.election_deadline = now + state.election_timeout()
         wanted = Vote(request.term, sender.node_id, committed=False)
@@ -220,7 +222,7 @@ def _ask_again(state: RaftState, candidate: CandidateState, now: Millis) -> None
 
 
 def _establish(state: RaftState, candidate: CandidateState, now: Millis, out: Outbox) -> None:
-    state.candidate = None
+    state.candidate = state.outgoing_leader = None
     state.vote = Vote(candidate.term, state.me.node_id, committed=True)
     state.known_leader = state.me.node_id
     leader = LeaderState(

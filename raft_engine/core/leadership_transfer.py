@@ -6,6 +6,7 @@ Rules:
 2. While the target catches up and campaigns, writes are held, not refused; leases are not relied upon.
 3. The target campaigns only with everything the leader has.
 4. Writes held when the target is elected, and reads, wait until it is known to lead, so that their callers are sent to it.
+   Whoever asks another node before that is sent to the old leader, which holds the request like the others.
 5. When nobody has taken over within one election timeout, the leader serves again and says so; but never again by lease,
    since the target, once asked, may still be elected without regard to leases.
 Source: dissertation 3.10; openraft `engine/handler/leader_handler/`, issues 1747, 1805, 2088 for what must not happen.

@@ -154,6 +154,9 @@ class RaftState:
     leader: LeaderState | None = None
     candidate: CandidateState | None = None
     known_leader: NodeId | None = None
+    outgoing_leader: NodeId | None = None
+    """Who asked for the election under way by handing its office over: it holds what callers want until a leader is known, so
+    they are sent to it, and not told that nobody leads."""
     promised_to: NodeId | None = None
     promised_until: Millis = 0.0
     """Before then this node helps nobody but `promised_to` to an office: its leader may be serving reads by this promise. It
@@ -266,12 +269,13 @@ class RaftState:
 
     def refuse_not_leader(self) -> Refusal:
         """Return the refusal for a request that only a leader can carry out."""
-        leader = self.known_leader
+        leader = self.known_leader or self.outgoing_leader
         if leader is None or leader == self.me.node_id or self._is_gone(leader):
             return Refusal(RefusalCode.NO_LEADER, f"node {self.me.node_id} knows no leader in term {self.term}")
+        does = "does" if self.known_leader is not None else "is handing its office over"
         return Refusal(
             RefusalCode.NOT_LEADER,
-            f"node {self.me.node_id} does not lead; node {leader} does (term {self.term})",
+            f"node {self.me.node_id} does not lead; node {leader} {does} (term {self.term})",
             leader=leader,
         )
 

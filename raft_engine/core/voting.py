@@ -36,7 +36,7 @@ def adopt_higher_term(state: RaftState, term: Term, now: Millis, out: Outbox) ->
     if term > state.term:
         step_down(state, f"term {term} was seen", now, out)
         save(state, Vote(term, NOBODY, committed=False), out)
-        state.known_leader = None
+        state.known_leader = state.outgoing_leader = None
 
 
 def adopt_leader(state: RaftState, vote: Vote, now: Millis, out: Outbox) -> None:
@@ -59,6 +59,7 @@ def adopt_leader(state: RaftState, vote: Vote, now: Millis, out: Outbox) -> None
         fail_reads(state, out)
         forward_held_writes(state, out)
         out.report("leader_changed", f"node {leader} leads term {vote.term}", leader)
+    state.outgoing_leader = None
     state.promised_to = leader
     state.promised_until = now + state.config.election_timeout_min_ms
     state.seen_greater_log = False
