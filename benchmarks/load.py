@@ -23,6 +23,10 @@ from pathlib import Path
 
 from systems import BenchError, System
 
+HANGS_S = 1.0
+"""A request that takes longer hangs."""
+REDIRECTS_MAX = 5
+"""One after the other, as curl and the libraries follow them; they allow for more."""
 LUA = Path(__file__).with_name("put.lua")
 
 
@@ -102,8 +106,8 @@ def open_loop(
 ) -> Gap:
     """Send a put every `every_s` to the nodes `alive` in turn, whatever became of the earlier ones; act after 0.5 s.
 
-    A refused put is sent again at once to the next node by a new request of the loop, not by the generator: what is counted is
-    what a client without cleverness sees. Connections are opened afresh where one broke.
+    Redirects are followed. A refused put is sent again at once to the next node by a new request of the loop, not by the
+    generator: what is counted is what a client without cleverness sees. Connections are opened afresh where one broke.
     """
     probe = _Probe(system, alive)
     return asyncio.run(probe.run(action, seconds, every_s))
@@ -143,6 +147,8 @@ class _Probe:
             number += 1
             await asyncio.sleep(max(0.0, start + number * every_s - time.perf_counter()))
         end = time.perf_counter()
+        if tasks:  # what was sent last has a second like the others
+            await asyncio.wait(tasks, timeout=HANGS_S)
         for task in list(tasks):
             task.cancel()
         self.gap.hung += len(tasks)
@@ -150,7 +156,7 @@ class _Probe:
         if acting is not None:
             await asyncio.to_thread(acting.join)
         assert acted_at is not None
-        times = sorted(self.gap.acknowledged)
+        times = sorted(at for at in self.gap.acknowledged if at <= end)
         before = [at for at in times if at <= acted_at]
         points = [before[-1] if before else acted_at, *[at for at in times if at > acted_at], end]
         self.gap.gap_ms = 1000 * max(later - earlier for earlier, later in pairwise(points))
@@ -163,15 +169,17 @@ class _Probe:
         begun = time.perf_counter()
         try:
             status, location = await self._ask(position)
-            if status == 307 and location in self._ports:
-                status, _ = await self._ask(self._ports[location])
+            for _ in range(REDIRECTS_MAX):
+                if status != 307 or location not in self._ports:
+                    break
+                status, location = await self._ask(self._ports[location])
             if status == 200:
                 self.gap.acknowledged.append(time.perf_counter())
             else:
                 self.gap.failed += 1
         except (OSError, EOFError, ValueError):
             self.gap.failed += 1
-        if time.perf_counter() - begun > 1:
+        if time.perf_counter() - begun > HANGS_S:
             self.gap.hung += 1
 
     async def _ask(self, position: int) -> tuple[int, int | None]:
