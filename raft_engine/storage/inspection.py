@@ -21,6 +21,7 @@ import msgspec
 
 from raft_engine.errors import Damaged, StorageError
 from raft_engine.storage.agreement import check_agreement, continues
+from raft_engine.storage.damage_note import NOTE_NAME, load_note
 from raft_engine.storage.diagnosis import Kind, Part, next_steps, problem_of, unreadable
 from raft_engine.storage.files import Files
 from raft_engine.storage.hard_state import FILE_NAME as HARD_STATE_NAME
@@ -239,6 +240,7 @@ class _Inspection:
             self._looking_at(Part.LOG, directory, partial(check_purge_mark, marks, last, outline.runs, directory))
             self._log = LogState(marks.purged, last, tuple(outline.runs), tuple(outline.memberships))
         outline.forget_upto(marks.purged.index)
+        self._looking_at(Part.LOG, directory, partial(self._noted_damage, directory, paths))
         return {
             "purged": _log_id(marks.purged),
             "first_index": marks.purged.index + 1 if last.index > marks.purged.index else None,
@@ -300,6 +302,16 @@ class _Inspection:
                 pass  # retired by an undo, or by hand: its contents do not depend on it
             reports.append(report)
         return reports
+
+    def _noted_damage(self, directory: Path, paths: list[Path]) -> None:
+        """Take in damage that a running node found: it is a problem also if the disk gives out the right bytes now."""
+        note = load_note(directory, self._files)
+        if note is None or all(path.name != note.segment for path in paths):
+            return
+        self.notes.append(f"{NOTE_NAME}: damage was found at {note.found_at} while the node ran: {note.message}")
+        error = note.error(directory)
+        if all(problem["path"] != error.path for problem in self.problems):
+            self._problem(error, Part.LOG)
 
     def _check_never_created(self, directory: Path) -> None:
         """A node that has promised nothing yet need not have a log."""

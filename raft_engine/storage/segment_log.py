@@ -6,8 +6,9 @@ Rules.
 - `marks` says durably what the segments must agree with: up to where the log is purged, which segment is the newest, and a
   truncation that has begun. It is written before files are removed, so a crash in the middle is finished at the next start,
   and a file that goes missing otherwise is noticed.
-- A segment to which nothing is added any more has an index beside it (`segment_index`): a start reads that, and of the records
-  only those of the newest segment. An index may be missing or damaged at any time; the records decide.
+- A segment to which nothing is added any more has an index beside it (`segment_index`): a start reads that, decodes the records
+  of the newest segment only, and of the others verifies as many bytes, the newest first, as its budget allows. An index may be
+  missing or damaged at any time; the records decide.
 - After a failed call nobody knows what is on the disk: every later write fails too.
 Source: dissertation 11.7.3; etcd `server/storage/wal`; fsyncgate (2018); formats in `segment_format` and `two_slots`.
 """
@@ -27,6 +28,7 @@ from zlib import crc32
 import msgspec
 
 from raft_engine.errors import Damaged, RaftError, StorageFailed
+from raft_engine.storage.damage_note import NOTE_NAME, load_note
 from raft_engine.storage.files import Files, storage_failed
 from raft_engine.storage.hard_state import HardStateFile
 from raft_engine.storage.interface import LogState
@@ -63,7 +65,7 @@ from raft_engine.storage.segment_index import (
 )
 from raft_engine.storage.segment_reader import SegmentReader
 from raft_engine.storage.segment_state import Segment
-from raft_engine.storage.segment_verification import Verification
+from raft_engine.storage.segment_verification import Verification, is_unchanged
 from raft_engine.storage.spare_segment import SpareSegment
 from raft_engine.storage.two_slots import TwoSlots
 from raft_engine.types.entry import Entry
@@ -74,6 +76,8 @@ from raft_engine.types.log_id import BEFORE_LOG, LogId
 LOG_DIRECTORY: Final = "log"
 SEGMENT_BYTES: Final = 16 * 1024 * 1024
 """16 MiB: zero-filling one takes tens of milliseconds, and a purge can free space in steps that small."""
+VERIFIED_BYTES: Final = 256 * 1024 * 1024
+"""How much of the sealed segments a start verifies: 0.1 to 0.2 s, and more than a log holds that is purged as it should be."""
 _SPARE_WHEN_FILLED: Final = 4
 """The next segment is prepared when a quarter of the active one is used: early enough, never for a log that stays small."""
 
@@ -110,14 +114,16 @@ class SegmentLog:
         files: Files | None = None,
         segment_bytes: int = SEGMENT_BYTES,
         prepare_ahead: bool = True,
+        verified_bytes: int = VERIFIED_BYTES,
         before_first_segment: Callable[[], None] = lambda: None,
     ) -> None:
-        """Open the log, verify its files and all of the newest segment, and finish what a crash interrupted.
+        """Open the log, verify its files, the newest segment and as much as it may of those before, and finish what a crash interrupted.
 
         Older segments are verified when they are read, and by `verify`.
 
         Args:
             prepare_ahead: zero-fill the next segment and verify old ones in threads; without it everything happens in the caller's.
+            verified_bytes: how much of the sealed segments is verified now, the newest first.
             before_first_segment: called before the first segment is created: from then on a missing log is a loss.
         Raises: Damaged: an acknowledged entry may be missing or altered; NewerFormat; StorageFailed.
         """
@@ -126,6 +132,7 @@ class SegmentLog:
         self._files = files or Files()
         self._segment_bytes = segment_bytes
         self._prepare_ahead = prepare_ahead
+        self._verified_bytes = verified_bytes
         self._before_first_segment = before_first_segment
         self._marks = Marks()
         self._segments: list[Segment] = []
@@ -150,7 +157,7 @@ class SegmentLog:
         return self._reader.read(after, upto, bytes_max)
 
     def verify(self) -> None:
-        """Read what the start did not read: every sealed segment; the newest one was verified when the log was opened.
+        """Verify the sealed segments that the start did not: those that exceeded its budget.
 
         May be called in any thread, beside everything else. Raises: Damaged, StorageFailed.
         """
@@ -435,26 +442,44 @@ class SegmentLog:
     def _load(self, paths: list[Path]) -> None:
         marks = self._marks
         check_segment_names(paths, marks, self.directory)
+        self._refuse_noted_damage(paths)
         self._last = marks.purged
         heads = [read_segment_header(path, self._files) for path in paths]
-        for path, head, (following, _) in zip(paths, heads, heads[1:], strict=False):
-            self._load_sealed(path, *head, following)
+        left = [self._verified_bytes - size for size in accumulate(size for _, size in reversed(heads[:-1]))][::-1]
+        for path, head, (following, _), bytes_left in zip(paths, heads, heads[1:], left, strict=False):
+            self._load_sealed(path, *head, following, is_verified=bytes_left >= 0)
         if paths:
             self._load_newest(paths[-1])
         check_purge_mark(marks, self._last, self._outline.runs, self.directory)
         self._outline.forget_upto(marks.purged.index)
 
-    def _load_sealed(self, path: Path, header: SegmentHeader, size: int, following: SegmentHeader) -> None:
+    def _refuse_noted_damage(self, paths: list[Path]) -> None:
+        """Refuse a log in which damage was found before, unless the segment is no part of it any more."""
+        note = load_note(self.directory, self._files)
+        if note is None:
+            return
+        if any(path.name == note.segment for path in paths):
+            raise note.error(self.directory)
+        self._files.unlink(self.directory / NOTE_NAME)
+
+    def _load_sealed(
+        self, path: Path, header: SegmentHeader, size: int, following: SegmentHeader, *, is_verified: bool
+    ) -> None:
         """Take in what the segment's index says, or if there is none to be believed, what its records say."""
         last = self._last if self._segments else None
         check_segment_header(header, path, last)
         index = read_index(self._files, path, size)
-        if index is None or not index.describes(header, size, following):
+        if (
+            index is None
+            or not index.describes(header, size, following)
+            or (is_verified and not is_unchanged(self._files, path, index))
+        ):
+            is_verified = True
             data = self._files.read_whole(path)
             _, scan = load_segment(data, path, last, self._marks, is_newest=False)
             index = make_index(header, scan, following.salt, crc32(memoryview(data)[: scan.end]))
             write_index(self._files, path, index, scan.offsets)
-        self._segments.append(Segment.sealed(path, size, index))
+        self._segments.append(Segment.sealed(path, size, index, is_verified=is_verified))
         self._last = index.last
         self._outline.add_scanned(index.runs, index.memberships, index.last.index)
 

@@ -5,6 +5,7 @@ indexes when they are needed, and the last few are kept. Every record is verifie
 Rules.
 - A reader opens the file for itself, so a segment may be removed under it.
 - Old and new entries are never mixed: a reader that was overtaken by a truncation, purge or reset begins anew.
+- Damage of a record is noted on the disk before anybody is told of it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from raft_engine.errors import Damaged, StorageError
+from raft_engine.storage.damage_note import note_damage
 from raft_engine.storage.files import Files, storage_failed
 from raft_engine.storage.log_checks import LOST_HINT, Marks, load_segment
 from raft_engine.storage.segment_index import SegmentIndex, read_table, write_index
@@ -56,25 +58,31 @@ class SegmentReader:
                 return entries
 
     def verify(self, go_on: Callable[[], bool] = lambda: True) -> None:
-        """Read all sealed segments and check that they are what they were when they were sealed.
+        """Read the sealed segments that were not verified yet, and check that they are what they were when they were sealed.
 
         Args:
             go_on: asked before each segment.
         Raises: Damaged, StorageFailed.
         """
         with self.lock:
-            sealed = [(segment, segment.index) for segment in self._segments if segment.index is not None]
+            sealed = [
+                (segment, segment.index)
+                for segment in self._segments
+                if segment.index is not None and not segment.is_verified
+            ]
         for segment, index in sealed:
             if not go_on():
                 return
             try:
                 verify_segment(self._files, segment.path, index)
+                segment.is_verified = True
             except (Damaged, OSError) as error:
                 with self.lock:
                     if segment.index is not index or segment not in self._segments:
                         continue  # it was dropped meanwhile
                 if isinstance(error, OSError):
                     raise storage_failed(error, "verifying the log", self._directory) from error
+                note_damage(self._directory, error, self._files)
                 raise
 
     # --- for the writer ----------------------------------------------------------------------------------------------
@@ -134,6 +142,7 @@ class SegmentReader:
                     return None
             if isinstance(error, OSError):
                 raise storage_failed(error, "reading the log", self._directory) from error
+            note_damage(self._directory, error, self._files)
             raise
         with self.lock:
             return entries if self._changes == changes else None

@@ -21,6 +21,7 @@ class Segment:
     `end` is where the next batch goes, bytes before `durable` are synced.
     `descriptor`: of the active one only; a reader opens the file for itself. `outline`: of the active one only, too.
     `offsets`: where each record begins; None: not in memory. `crc`: of the bytes before `end`; None: to be read again.
+    `is_verified`: this process has seen each of its records, or written it.
     """
 
     __slots__ = (
@@ -31,6 +32,7 @@ class Segment:
         "end",
         "header",
         "index",
+        "is_verified",
         "last_seal",
         "offsets",
         "outline",
@@ -52,15 +54,16 @@ class Segment:
         self.last_seal = b""
         self.sealed_at = 0  # where the last seal stands; at `end`: the next batch need not write one
         self.index: SegmentIndex | None = None
+        self.is_verified = True
         self.outline = Outline(header.previous.index)
 
     @classmethod
-    def sealed(cls, path: Path, size: int, index: SegmentIndex) -> Segment:
+    def sealed(cls, path: Path, size: int, index: SegmentIndex, *, is_verified: bool) -> Segment:
         """Return a sealed segment as its index describes it."""
         segment = cls(path, index.header, size)
         segment.offsets, segment.count = None, index.count
         segment.end = segment.durable = index.end
-        segment.crc, segment.index = index.content_crc, index
+        segment.crc, segment.index, segment.is_verified = index.content_crc, index, is_verified
         return segment
 
     @classmethod

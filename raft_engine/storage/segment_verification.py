@@ -1,7 +1,7 @@
 """Whether a sealed segment is still what it was when it was sealed, and its index what the records say.
 
-A start reads indexes instead of records, so damage that a start no longer sees is looked for here: by whoever wants to know
-about all of the log at once, and by a reader that met something damaged.
+A start decodes no old records. It compares the bytes of as many segments as its budget allows with the checksum in their indexes;
+damage in the others is looked for beside the running node, and by a reader that met something damaged.
 Source: own.
 """
 
@@ -75,13 +75,17 @@ def verify_segment(files: Files, segment: Path, index: SegmentIndex) -> None:
 
     Raises: Damaged: a record is altered, or the index; OSError: the disk fails.
     """
+    if not is_unchanged(files, segment, index):
+        check_index(files, segment, index)
+
+
+def is_unchanged(files: Files, segment: Path, index: SegmentIndex) -> bool:
+    """Read a whole segment and tell whether no byte of it has changed since its index was made. Raises: OSError."""
     descriptor = files.open(segment, write=False)
     try:
-        is_unchanged = content_crc(files, descriptor, index.end) == index.content_crc
+        return content_crc(files, descriptor, index.end) == index.content_crc
     finally:
         files.close(descriptor)
-    if not is_unchanged:
-        check_index(files, segment, index)
 
 
 def check_index(files: Files, segment: Path, index: SegmentIndex) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import struct
 import zlib
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ from raft_engine.management.exchange import Fields, decode_json
 from raft_engine.management.problems import ProblemError
 from raft_engine.management.routes import ENDPOINTS
 from raft_engine.management.schema import OperationsRequest
+from raft_engine.storage.damage_note import DamageNote, decode_note, encode_note
 from raft_engine.storage.files import Files
 from raft_engine.storage.hard_state import HARD_STATE_MAGIC, read_hard_state
 from raft_engine.storage.identity import Identity, decode_identity, encode_identity
@@ -237,8 +239,9 @@ def _with_slot_crc(page: bytes, chance: random.Random) -> bytes:
     return covered + (crc if chance.random() < 0.95 else b"\0\0\0\0") + page[value_from:]
 
 
-def _with_identity_checksum(data: bytes, _chance: random.Random) -> bytes:
-    at, end = data.find(b'"identity":') + len(b'"identity":'), data.rfind(b"}")
+def _with_json_checksum(field: bytes, data: bytes, _chance: random.Random) -> bytes:
+    """Make the checksum right of a file that has it before its last `field`."""
+    at, end = data.find(b'"%s":' % field) + len(b'"%s":' % field), data.rfind(b"}")
     checksum = data.find(b'"checksum":"') + len(b'"checksum":"')
     if not len(b'"checksum":"') < checksum < at < end:
         return data
@@ -453,7 +456,14 @@ TARGETS: Final = {
             [encode_identity(_IDENTITY)],
             lambda data: decode_identity(data, "file"),
             (StorageError,),
-            _with_identity_checksum,
+            partial(_with_json_checksum, b"identity"),
+        ),
+        Target(
+            "note of damage",
+            [encode_note(DamageNote("00000000000000000001.seg", "entry 7: no", 576, 7, "2026-01-01T00:00:00Z"))],
+            lambda data: decode_note(data, "file"),
+            (StorageError,),
+            partial(_with_json_checksum, b"damage"),
         ),
         Target("plan of a wipe", _PLANS, _read_plans, (StorageError,)),
         Target(

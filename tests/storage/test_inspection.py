@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from raft_engine.errors import Damaged
+from raft_engine.storage.damage_note import NOTE_NAME, note_damage
+from raft_engine.storage.files import Files
 from raft_engine.storage.inspection import bytes_to_verify, describe, is_data_directory
 from raft_engine.storage.looking import LOOKS_MAX, fingerprint, holder_of
 from raft_engine.testing.storage_suite import blanks, log_id, membership_entry, stored, write
@@ -410,3 +413,42 @@ def test_damage_in_a_sealed_segment_hides_nothing_before_it(long_log):
     assert [segment["is_whole"] for segment in report["log"]["segments"]] == [True, False]
     assert report["log"]["last"]["index"] == report["problems"][0]["record"] - 1
     assert third.exists()
+
+
+# --- damage that the running node found ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def noted(long_log):
+    """A directory whose node met a damaged entry that looks whole again: the disk gave out other bytes that once."""
+    second = sorted((long_log / "log").glob("*.seg"))[1]
+    error = Damaged("entry 77: checksum does not match", path=str(second), offset=900, record=77)
+    note_damage(long_log / "log", error, Files())
+    return long_log
+
+
+def test_damage_that_was_noted_is_a_problem_also_when_the_disk_gives_out_the_right_bytes(noted):
+    report = describe(noted)
+    assert kinds(report) == [("log", "lost_entries")]
+    assert (report["problems"][0]["record"], report["problems"][0]["offset"]) == (77, 900)
+    assert "raftctl rejoin-node 1" in report["next"]
+    assert any(note.startswith(NOTE_NAME) for note in report["notes"])
+
+
+def test_damage_that_is_still_there_is_listed_once(noted):
+    overwrite(sorted((noted / "log").glob("*.seg"))[1], 900)
+    assert len(describe(noted)["problems"]) == 1
+
+
+def test_a_wipe_takes_the_note_along_and_its_undo_brings_it_back(noted):
+    directory = open_dir(noted, open_stores=False)
+    retired = directory.wipe(log_id(9, 1000), "damaged")
+    directory.close()
+    assert kinds(describe(noted)) == []
+    assert kinds(describe(noted / retired)) == [("log", "lost_entries")]
+    open_dir(noted).close()
+    directory = open_dir(noted, open_stores=False)
+    directory.restore_retired(retired)
+    directory.close()
+    with pytest.raises(Damaged, match="entry 77"):
+        open_dir(noted)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from raft_engine.errors import Damaged
 from raft_engine.storage import segment_reader
+from raft_engine.storage.damage_note import NOTE_NAME
 from raft_engine.storage.files import Files
 from raft_engine.storage.segment_format import SEGMENT_HEADER_BYTES
 from raft_engine.storage.segment_index import SegmentIndex, encode_index, index_path, read_index, read_table
@@ -47,7 +48,8 @@ class Counting(Files):
 
 
 def open_log(directory: Path, files: Files | None = None) -> SegmentLog:
-    return SegmentLog(directory, files=files, segment_bytes=SEGMENT_BYTES, prepare_ahead=False)
+    """Open a log that leaves sealed segments to whoever reads them."""
+    return SegmentLog(directory, files=files, segment_bytes=SEGMENT_BYTES, prepare_ahead=False, verified_bytes=0)
 
 
 def filled(directory: Path, last: int = LAST) -> list:
@@ -367,6 +369,7 @@ def test_rot_in_any_byte_of_a_sealed_segment_is_found_by_verifying(tmp_path):
             with pytest.raises(Damaged, match=segment.name):
                 log.verify()
             log.close()
+            (tmp_path / "log" / NOTE_NAME).unlink()
         segment.write_bytes(whole)
     log = open_log(tmp_path)
     log.verify()
