@@ -1,11 +1,13 @@
 """Appending to the log: our store beside bare files, SQLite and LMDB, everybody with every commit on the disk, in one run.
 
-    python benchmarks/log_append.py            batches of 1, 8, 64 and 256 entries
+    python benchmarks/log_append.py            batches of 1, 10 and 100 entries
     python benchmarks/log_append.py --quick    one short round: does it run?
 
 A commit is a batch of entries with values of 256 bytes that counts only when the disk has it. Who takes part:
 
-    ours                    the engine's log store: framing, checksums, seals, segments zero-filled ahead, one fdatasync a batch
+    ours                    the engine's log store: framing, checksums, seals, one fdatasync a batch; purged as it goes, as a node does
+                            that takes snapshots, so that segments are used again
+    ours, never purged      the same while it only grows: each segment is a new file, zero-filled ahead in a thread
     zero-filled, fdatasync  the same bytes into a file of 16 MiB that was filled with zeros, over and over: as fast as this disk goes
     always new files        the same into a new file each 16 MiB, filled with zeros and synced when it is needed, as a log must
     growing, fdatasync      the same bytes at the end of a file
@@ -22,6 +24,7 @@ import sqlite3
 import statistics
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -36,10 +39,13 @@ from systems import WORK, BenchError
 from raft_engine.storage.segment_log import SegmentLog
 from raft_engine.types.entry import Entry, EntryKind, make_entry
 from raft_engine.types.ids import LogIndex, NodeId, Term
+from raft_engine.types.log_id import LogId
 
-BATCHES = (1, 8, 64, 256)
+BATCHES = (1, 10, 100)
 VALUE_BYTES = 256
 FILE_BYTES = 16 * 1024 * 1024
+KEPT_FILES = 2
+"""Our log is purged up to where it was so many files of 16 MiB ago."""
 AHEAD = 32
 """Batches that are made before the clock runs."""
 BARE = "zero-filled, fdatasync"
@@ -51,6 +57,27 @@ Commit = Callable[[Batch], None]
 
 @contextmanager
 def ours(directory: Path) -> Iterator[Commit]:
+    log = SegmentLog(directory)
+    ends: deque[LogId] = deque()
+    bytes_since = 0
+
+    def commit(batch: Batch) -> None:
+        nonlocal bytes_since
+        log.append(batch)
+        log.sync()
+        bytes_since += sum(len(entry.record) for entry in batch)
+        if bytes_since >= FILE_BYTES:
+            bytes_since = 0
+            ends.append(batch[-1].log_id)
+            if len(ends) > KEPT_FILES:
+                log.purge(ends.popleft())
+
+    yield commit
+    log.close()
+
+
+@contextmanager
+def never_purged(directory: Path) -> Iterator[Commit]:
     log = SegmentLog(directory)
 
     def commit(batch: Batch) -> None:
@@ -160,6 +187,7 @@ def lmdb(directory: Path) -> Iterator[Commit]:
 
 SYSTEMS: dict[str, Callable[[Path], object]] = {
     "ours": ours,
+    "ours, never purged": never_purged,
     BARE: zero_filled,
     "always new files": new_files,
     "growing, fdatasync": growing(os.fdatasync),
