@@ -347,6 +347,11 @@ class Builder:
         for table in _TABLES:
             self._connection.execute(table)
 
+    @property
+    def data_bytes(self) -> int:
+        """Bytes of the keys and values so far."""
+        return self._data_bytes
+
     def add_items(self, rows: Sequence[tuple[bytes, bytes, int]]) -> None:
         for start in range(0, len(rows), _ROWS_PER_STATEMENT):
             part = rows[start : start + _ROWS_PER_STATEMENT]

@@ -48,6 +48,8 @@ WAITING_BYTES_MAX: Final = 18 * 1024 * 1024
 WAITING_LAYERS_MAX: Final = 16
 CHECKPOINT_BYTES: Final = 16 * 1024 * 1024
 """Size of the write-ahead log from which it is moved into the file."""
+RESTORE_SYNC_BYTES: Final = 8 * 1024 * 1024
+"""A restored database is synced as it grows: one sync of all of it would have the syncs of everybody on that disk wait behind it."""
 COUNTED_ITEMS_MAX: Final = 1000
 """As many waiting changes are taken into account when somebody asks for the number of keys; more would keep others waiting."""
 _ITEM_BYTES: Final = 300
@@ -196,22 +198,24 @@ class DiskStore(KeyValueStore):
     def _build(self, path: Path, chunks: Iterable[bytes], last_log_id: LogId) -> None:
         """Make a database of a snapshot, durable as a file but not yet under its name."""
         self._remove(path)
+        descriptor = self._files.open(path, create=True)
         try:
-            builder = Builder(path)
+            builder, synced = Builder(path), 0
             try:
                 for block in decode_blocks(chunks, last_log_id):
                     if isinstance(block, KeyBlock):
                         builder.add_items(block.rows)
                     else:
                         builder.add_remembered(block.rows)
+                    if builder.data_bytes - synced >= RESTORE_SYNC_BYTES:
+                        self._files.fdatasync(descriptor)
+                        synced = builder.data_bytes
                 builder.finish(last_log_id)
             finally:
                 builder.close()
+            self._files.fsync(descriptor)
         except sqlite3.Error as error:
             raise_ours(error, "restoring the state machine", path)
-        descriptor = self._files.open(path)
-        try:
-            self._files.fsync(descriptor)
         finally:
             self._files.close(descriptor)
 

@@ -40,7 +40,7 @@ OPEN_SNAPSHOTS_MAX: Final = 4
 """Snapshots kept open for shipping: the newest and a few replaced ones whose transfers still run."""
 _WRITE_BYTES: Final = 1024 * 1024
 _SYNC_BYTES: Final = 4 * 1024 * 1024
-"""A snapshot is synced as it grows: one sync of all of it at the end would have the log's syncs wait behind hundreds of MiB."""
+"""A snapshot is synced as it grows, built or received: one sync of all of it would have the log's syncs wait behind hundreds of MiB."""
 _ID_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 """An id becomes a file name: it comes from a peer, so it must not lead anywhere else."""
 _BUILDING_NAME: Final = "building.tmp"
@@ -54,12 +54,12 @@ _R = TypeVar("_R")
 class _Receiving:
     """A snapshot that comes in pieces: `have` bytes are in the file; `is_verified`: all, and every checksum matches."""
 
-    __slots__ = ("descriptor", "have", "is_verified", "meta")
+    __slots__ = ("descriptor", "have", "is_verified", "meta", "synced")
 
     def __init__(self, meta: SnapshotMeta, descriptor: int) -> None:
         self.meta = meta
         self.descriptor = descriptor
-        self.have = 0
+        self.have = self.synced = 0
         self.is_verified = False
 
 
@@ -158,6 +158,9 @@ class SnapshotFiles:
                 missing = data[receiving.have - offset :]
                 self._files.pwrite(receiving.descriptor, missing, receiving.have)
                 receiving.have += len(missing)
+                if receiving.have - receiving.synced >= _SYNC_BYTES:
+                    self._files.fdatasync(receiving.descriptor)
+                    receiving.synced = receiving.have
             if done and receiving.have == meta.size_bytes and not receiving.is_verified:
                 self._verify(receiving)
             return receiving.have, receiving.is_verified
@@ -243,7 +246,7 @@ class SnapshotFiles:
             _logger.warning(
                 "the received snapshot %s is damaged, it is fetched again: %s", receiving.meta.snapshot_id, error
             )
-            receiving.have = 0
+            receiving.have = receiving.synced = 0
             self._files.cut(receiving.descriptor, 0)
         else:
             receiving.is_verified = True
