@@ -118,7 +118,8 @@ def load_segment(
     """
     header = decode_segment_header(data, str(path))
     check_segment_header(header, path, last)
-    scan = scan_segment(data, header, str(path), marks.truncate_after if is_newest else None)
+    upto, durable = (marks.truncate_after, marks.durable) if is_newest else (None, 0)
+    scan = scan_segment(data, header, str(path), upto, durable)
     problem = scan.problem
     is_short = is_newest and scan.last.index < marks.durable
     if is_short and problem is None:

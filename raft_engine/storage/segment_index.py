@@ -39,6 +39,8 @@ _HEAD: Final = struct.Struct("<8sHHII")
 _CRC_BYTES: Final = 4
 _OFFSET_BYTES: Final = 4
 _READ_BYTES: Final = 1024 * 1024
+UNKNOWN_CRC: Final = -1
+"""Instead of a content's checksum, while a thread is about to compute it; never on the disk."""
 _FIRST_READ_BYTES: Final = 4096
 """Nearly every summary is shorter, and the disk reads a page anyway."""
 
@@ -49,7 +51,7 @@ class SegmentIndex(msgspec.Struct, frozen=True):
     """A sealed segment's summary.
 
     `end`: bytes from there on are no records. `next_salt`: of the segment that follows. `content_crc`: CRC-32 of the bytes
-    before `end`.
+    before `end`, or `UNKNOWN_CRC`.
     """
 
     header: SegmentHeader
@@ -182,7 +184,7 @@ def _decode_summary(data: bytes, summary_bytes: int) -> SegmentIndex | None:
         index = msgspec.msgpack.decode(summary, type=SegmentIndex)
     except UNREADABLE:
         return None
-    return index if index.count >= 1 else None
+    return index if index.count >= 1 and index.content_crc != UNKNOWN_CRC else None
 
 
 def _to_bytes(offsets: array[int]) -> bytes:

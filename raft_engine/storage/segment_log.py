@@ -47,23 +47,22 @@ from raft_engine.storage.log_checks import (
     segment_paths,
 )
 from raft_engine.storage.outline import Outline, memberships_in
+from raft_engine.storage.sealing import Sealing
 from raft_engine.storage.segment_format import (
-    SEAL_BYTES,
     SEGMENT_HEADER_BYTES,
     Scan,
     SegmentHeader,
-    encode_seal,
     encode_segment_header,
 )
 from raft_engine.storage.segment_index import (
     INDEX_SUFFIX,
-    content_crc,
     index_path,
     make_index,
     read_index,
     write_index,
 )
 from raft_engine.storage.segment_reader import SegmentReader
+from raft_engine.storage.segment_seal import checksums_of
 from raft_engine.storage.segment_state import Segment
 from raft_engine.storage.segment_verification import Verification, is_unchanged
 from raft_engine.storage.spare_segment import SpareSegment
@@ -138,6 +137,7 @@ class SegmentLog:
         self._segments: list[Segment] = []
         self._reader = SegmentReader(self.directory, self._segments, self._files)
         self._verification = Verification(self._reader.verify)
+        self._sealing = Sealing(self._files, self._reader, beside=prepare_ahead)
         self._last = BEFORE_LOG
         self._outline = Outline(LogIndex(0))
         try:
@@ -196,6 +196,7 @@ class SegmentLog:
         if after >= self._last.index:
             return
         self._sync()
+        self._sealing.wait()
         kept_count = max(1, sum(segment.first_index <= after for segment in self._segments))
         kept = self._segments[kept_count - 1]
         last = self._id_at(after)
@@ -211,7 +212,7 @@ class SegmentLog:
         self._outline.forget_after(after)
         kept.outline.forget_after(after)
         self._remove(removed)
-        self._zero_tail(kept, min(old_end + SEAL_BYTES, self._files.size(_open_file(kept))))
+        self._zero_tail(kept, min(old_end + kept.seals.size, self._files.size(_open_file(kept))))
         self._mark(truncate_after=None, durable=after)
 
     @_fail_stop
@@ -222,12 +223,13 @@ class SegmentLog:
             self._reset(upto)
             return
         self._sync()
+        self._sealing.wait()
         self._mark(purged=upto, durable=self._last.index)
         with self._reader.cutting():
             gone = sum(segment.last_index <= upto.index for segment in self._segments[:-1])
             removed = self._segments[:gone]
             del self._segments[:gone]
-        self._remove(removed)
+        self._remove(removed, keep=True)
         self._outline.forget_upto(upto.index)
 
     @_fail_stop
@@ -246,6 +248,7 @@ class SegmentLog:
     def close(self) -> None:
         self._verification.stop()
         self._spare.close()
+        self._sealing.wait()
         self._mark_end()
         self._close_segments()
         self._marks_file.close()
@@ -271,25 +274,17 @@ class SegmentLog:
 
         In a full segment it stands behind the end, so that rot in the last record is known for what it is there too.
         """
-        seal = encode_seal(segment.header.salt, segment.end, segment.end)
-        self._files.pwrite(_open_file(segment), seal, segment.end)
-        segment.sealed_at, segment.last_seal = segment.end, seal
+        self._files.pwrite(_open_file(segment), segment.seals.encode(segment.end, segment.end), segment.end)
 
     def _write(self, segment: Segment, records: list[bytes]) -> int:
         """Write as many records as fit, at least one, and return how many."""
-        start = segment.end + SEAL_BYTES
-        offsets = list(accumulate(map(len, records), initial=start))
+        offsets = list(accumulate(map(len, records), initial=segment.end + segment.seals.size))
         if offsets[-1] > segment.size:
             records = records[: max(1, bisect_right(offsets, segment.size) - 1)]
-        count, crc = len(records), segment.crc
-        if segment.sealed_at == segment.end:
-            data, at = b"".join(records), start
-            crc = None if crc is None else crc32(segment.last_seal, crc)
-        else:
-            seal = encode_seal(segment.header.salt, segment.end, segment.durable)
-            data, at = b"".join((seal, *records)), segment.end
-        self._files.pwrite(_open_file(segment), data, at)
-        segment.crc = None if crc is None else crc32(data, crc)
+        count = len(records)
+        checksums = checksums_of(records) if segment.seals.covers_batches else b""
+        seal = segment.seals.encode(segment.end, segment.durable, offsets[count] - offsets[0], checksums)
+        self._files.pwrite(_open_file(segment), b"".join((seal, *records)), segment.end)
         with self._reader.lock:
             segment.add(offsets[:count], offsets[count])
         return count
@@ -298,18 +293,20 @@ class SegmentLog:
         """Return the active segment if the record fits, otherwise begin a new one (which takes any one record)."""
         active = self._segments[-1] if self._segments else None
         if active is not None:
-            if active.count == 0 or active.end + SEAL_BYTES + record_bytes <= active.size:
+            if active.count == 0 or active.end + active.seals.size + record_bytes <= active.size:
                 return active
             self._sync_segment()
             self._files.fdatasync(_open_file(active))  # its last seal too: torn, it would be taken for rot from now on
         if self._marks.newest == 0:
             self._before_first_segment()
-        header = SegmentHeader(LogIndex(self._last.index + 1), self._last, self._files.random_bits(32))
+        header = SegmentHeader(
+            LogIndex(self._last.index + 1), self._last, self._files.random_bits(32), self._spare.is_reused
+        )
         path = self._segment_path(header.first_index)
         encoded = encode_segment_header(header)
         descriptor = self._spare.take(path, encoded)
         segment = Segment(path, header, self._files.size(descriptor))
-        segment.descriptor, segment.durable, segment.crc = descriptor, segment.end, crc32(encoded)
+        segment.descriptor, segment.durable = descriptor, segment.end
         self._mark(newest=header.first_index, durable=self._last.index)
         if active is not None:
             self._seal(active, header)
@@ -317,13 +314,11 @@ class SegmentLog:
         return segment
 
     def _seal(self, segment: Segment, following: SegmentHeader) -> None:
-        """Nothing is added to a segment any more: write its index, for later starts."""
+        """Nothing is added to a segment any more: have its index written, for later starts."""
         descriptor, offsets = _open_file(segment), segment.offsets
         assert offsets is not None, "the active segment's table is in memory"
-        crc = content_crc(self._files, descriptor, segment.end) if segment.crc is None else segment.crc
-        write_index(self._files, segment.path, segment.seal(following, crc), offsets)
         segment.descriptor = None
-        self._files.close(descriptor)
+        self._sealing.begin(segment, segment.seal(following), descriptor, offsets)
 
     def _reactivate(self, segment: Segment) -> None:
         """Make a sealed segment one that is added to; those behind it are about to be removed."""
@@ -334,6 +329,7 @@ class SegmentLog:
 
     def _reset(self, upto: LogId) -> None:
         self._sync()
+        self._sealing.wait()
         self._mark(purged=upto, newest=LogIndex(0), truncate_after=None, durable=upto.index)
         with self._reader.cutting():
             removed = self._segments[:]
@@ -359,10 +355,11 @@ class SegmentLog:
             with suppress(OSError):
                 self._mark(durable=self._last.index)
 
-    def _remove(self, segments: list[Segment]) -> None:
-        """Remove files, newest first, so that no crash leaves a hole."""
+    def _remove(self, segments: list[Segment], *, keep: bool = False) -> None:
+        """Remove files, newest first, so that no crash leaves a hole; `keep` some of them for later segments."""
         for segment in reversed(segments):
-            self._files.unlink(segment.path)
+            if not keep or not self._spare.keep(segment.path, max(segment.size, segment.end)):
+                self._files.unlink(segment.path)
             self._unlink_index(segment)
             self._close(segment)
         if segments:
@@ -489,7 +486,6 @@ class SegmentLog:
         header, scan = load_segment(data, path, last, self._marks, is_newest=True)
         segment = Segment.scanned(path, len(data), header, scan)
         segment.descriptor = self._files.open(path)
-        segment.crc = crc32(memoryview(data)[: scan.end])
         self._segments.append(segment)
         self._last = scan.last
         self._outline.add_scanned(scan.runs, scan.memberships, scan.last.index)

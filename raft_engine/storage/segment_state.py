@@ -11,7 +11,7 @@ from pathlib import Path
 
 from raft_engine.storage.outline import Outline
 from raft_engine.storage.segment_format import SEGMENT_HEADER_BYTES, Scan, SegmentHeader
-from raft_engine.storage.segment_index import SegmentIndex, make_index
+from raft_engine.storage.segment_index import UNKNOWN_CRC, SegmentIndex, make_index
 from raft_engine.types.ids import LogIndex
 
 
@@ -20,39 +20,35 @@ class Segment:
 
     `end` is where the next batch goes, bytes before `durable` are synced.
     `descriptor`: of the active one only; a reader opens the file for itself. `outline`: of the active one only, too.
-    `offsets`: where each record begins; None: not in memory. `crc`: of the bytes before `end`; None: to be read again.
+    `offsets`: where each record begins; None: not in memory.
     `is_verified`: this process has seen each of its records, or written it.
     """
 
     __slots__ = (
         "count",
-        "crc",
         "descriptor",
         "durable",
         "end",
         "header",
         "index",
         "is_verified",
-        "last_seal",
         "offsets",
         "outline",
         "path",
-        "sealed_at",
+        "seals",
         "size",
     )
 
     def __init__(self, path: Path, header: SegmentHeader, size: int) -> None:
         self.path = path
         self.header = header
+        self.seals = header.seals
         self.size = size
         self.descriptor: int | None = None
         self.offsets: array[int] | None = array("I")
         self.count = 0
         self.end = SEGMENT_HEADER_BYTES
         self.durable = 0
-        self.crc: int | None = None
-        self.last_seal = b""
-        self.sealed_at = 0  # where the last seal stands; at `end`: the next batch need not write one
         self.index: SegmentIndex | None = None
         self.is_verified = True
         self.outline = Outline(header.previous.index)
@@ -63,7 +59,7 @@ class Segment:
         segment = cls(path, index.header, size)
         segment.offsets, segment.count = None, index.count
         segment.end = segment.durable = index.end
-        segment.crc, segment.index, segment.is_verified = index.content_crc, index, is_verified
+        segment.index, segment.is_verified = index, is_verified
         return segment
 
     @classmethod
@@ -95,19 +91,17 @@ class Segment:
             self.end = self.offsets[count]
             del self.offsets[count:]
             self.count = count
-            self.crc = None
 
     def end_of(self, position: int) -> int:
         """Return where the record at `position` ends, or the next begins (a seal may stand between)."""
         assert self.offsets is not None, "the table is needed"
         return self.offsets[position + 1] if position + 1 < self.count else self.end
 
-    def seal(self, following: SegmentHeader, content_crc: int) -> SegmentIndex:
-        """Note that nothing is added any more, as `following` has begun; return the index."""
+    def seal(self, following: SegmentHeader) -> SegmentIndex:
+        """Note that nothing is added any more, as `following` has begun; return the index, its content's checksum unknown."""
         assert self.offsets is not None, "the active segment's table is in memory"
         outline = self.outline
         found = Scan(self.offsets, following.previous, outline.runs, outline.memberships, self.end, self.end)
-        self.crc = content_crc
-        self.index = make_index(self.header, found, following.salt, content_crc)
+        self.index = make_index(self.header, found, following.salt, UNKNOWN_CRC)
         self.outline = Outline(outline.upto)
         return self.index

@@ -18,7 +18,7 @@ from zlib import crc32
 from raft_engine.errors import Damaged, RaftError
 from raft_engine.storage.files import Files
 from raft_engine.storage.log_checks import Marks, load_segment
-from raft_engine.storage.segment_index import SegmentIndex, content_crc, index_path, make_index
+from raft_engine.storage.segment_index import UNKNOWN_CRC, SegmentIndex, content_crc, index_path, make_index
 
 REST_PER_WORK: Final = 9
 """How many times as long as a segment took the verification beside a running node rests: a tenth of one core at the most."""
@@ -95,7 +95,8 @@ def check_index(files: Files, segment: Path, index: SegmentIndex) -> None:
     """
     data = files.read_whole(segment)
     header, scan = load_segment(data, segment, index.header.previous, Marks(), is_newest=False)
-    if make_index(header, scan, index.next_salt, crc32(memoryview(data)[: scan.end])) != index:
+    crc = UNKNOWN_CRC if index.content_crc == UNKNOWN_CRC else crc32(memoryview(data)[: scan.end])
+    if make_index(header, scan, index.next_salt, crc) != index:
         if files.exists(index_path(segment)):
             files.unlink(index_path(segment))
         raise Damaged(

@@ -32,11 +32,12 @@ from raft_engine.storage.segment_format import (
     SEGMENT_HEADER_BYTES,
     SegmentHeader,
     decode_segment_header,
-    encode_seal,
     encode_segment_header,
     scan_segment,
 )
+from raft_engine.storage.segment_format import VERSION as SEGMENT_VERSION
 from raft_engine.storage.segment_index import encode_index, make_index, read_index, read_table
+from raft_engine.storage.segment_seal import Seals, checksums_in, checksums_of
 from raft_engine.storage.snapshot_format import check_snapshot, encode_snapshot, read_chunks, read_meta
 from raft_engine.storage.two_slots import SLOT_BYTES, Slot, encode_slot, newest_slot, read_slots
 from raft_engine.testing.fuzz import Target
@@ -86,6 +87,7 @@ _VOTE: Final = Vote(Term(3), NodeId(2), committed=True)
 _ME: Final = PeerId(NodeId(1), Incarnation("01" * 16))
 _OTHER: Final = PeerId(NodeId(2), Incarnation("ab" * 16))
 _HEADER: Final = SegmentHeader(LogIndex(1), BEFORE_LOG, 12345)
+_REUSED: Final = SegmentHeader(LogIndex(1), BEFORE_LOG, 54321, is_reused=True)
 _ENTRIES: Final = (membership_entry(1, 1, 1, 2, 3), *(entry(1, at, bytes([at]) * at * 3) for at in range(2, 9)), entry(2, 9))
 _INDEX_SUMMARY_FROM: Final = 20
 _SLOT_CRC_AT: Final = 24
@@ -143,13 +145,17 @@ def _with_record_crcs(data: bytes, chance: random.Random) -> bytes:
     return bytes(mended)
 
 
-def _mend_records(data: bytearray, offset: int, chance: random.Random, salt: int | None = None) -> None:
-    seal = encode_seal(0, 0, 0)
+def _mend_records(data: bytearray, offset: int, chance: random.Random, seals: Seals | None = None) -> None:
+    mark = b"" if seals is None else seals.mark.to_bytes(4, "little")
     while offset + HEADER_BYTES <= len(data):
-        if salt is not None and data[offset : offset + 4] == seal[:4]:
-            durable = int.from_bytes(data[offset + 8 : offset + len(seal)], "little")
-            data[offset : offset + len(seal)] = encode_seal(salt, offset, durable)
-            offset += len(seal)
+        if seals is not None and data[offset : offset + 4] == mark:
+            durable = int.from_bytes(data[offset + 8 : offset + 16], "little")
+            batch_bytes = int.from_bytes(data[offset + 16 : offset + 20], "little") if seals.covers_batches else 0
+            batch_from = offset + seals.size
+            _mend_records(data, batch_from, chance)
+            checksums = checksums_in(bytes(data), batch_from, batch_from + batch_bytes) or b""
+            data[offset:batch_from] = seals.encode(offset, durable, batch_bytes, checksums)
+            offset = batch_from + batch_bytes
             continue
         length = int.from_bytes(data[offset : offset + 4], "little")
         if not HEADER_BYTES <= length <= len(data) - offset:
@@ -159,11 +165,15 @@ def _mend_records(data: bytearray, offset: int, chance: random.Random, salt: int
         offset += length
 
 
-def _segment(*, sealed: bool) -> bytes:
-    data = encode_segment_header(_HEADER)
-    for found in _ENTRIES:
-        data += (encode_seal(_HEADER.salt, len(data), len(data)) if sealed else b"") + found.record
-    return (data + encode_seal(_HEADER.salt, len(data), len(data))).ljust(len(data) + 100, b"\0")
+def _segment(header: SegmentHeader, *, sealed: bool = True) -> bytes:
+    """Return a segment; behind its records stand those of another one if it is reused."""
+    seals, data = header.seals, encode_segment_header(header)
+    for first in range(0, len(_ENTRIES), 2):
+        records = [found.record for found in _ENTRIES[first : first + 2]]
+        seal = seals.encode(len(data), len(data), sum(map(len, records)), checksums_of(records))
+        data += (seal if sealed else b"") + b"".join(records)
+    data += seals.encode(len(data), len(data))
+    return data + _segment(_HEADER)[len(data) // 2 :] if header.is_reused else data.ljust(len(data) + 100, b"\0")
 
 
 def _read_segment(data: bytes) -> None:
@@ -181,17 +191,14 @@ def _with_segment_crcs(data: bytes, chance: random.Random) -> bytes:
         return data
     mended = bytearray(data)
     mended[SEGMENT_HEADER_BYTES - 4 : SEGMENT_HEADER_BYTES] = _crc(data[: SEGMENT_HEADER_BYTES - 4])
-    _mend_records(
-        mended,
-        SEGMENT_HEADER_BYTES,
-        chance,
-        int.from_bytes(data[SEGMENT_HEADER_BYTES - 12 : SEGMENT_HEADER_BYTES - 4], "little"),
-    )
+    salt = int.from_bytes(data[SEGMENT_HEADER_BYTES - 12 : SEGMENT_HEADER_BYTES - 4], "little")
+    seals = Seals(salt, covers_batches=data[8] == SEGMENT_VERSION)
+    _mend_records(mended, SEGMENT_HEADER_BYTES, chance, seals)
     return bytes(mended)
 
 
 def _index() -> bytes:
-    scan = scan_segment(_segment(sealed=True), _HEADER, "file")
+    scan = scan_segment(_segment(_HEADER), _HEADER, "file")
     return encode_index(make_index(_HEADER, scan, 99, 7), scan.offsets)
 
 
@@ -434,7 +441,11 @@ TARGETS: Final = {
         Target("record", [found.record for found in _ENTRIES], _read_record, (RecordError,), _with_record_crc),
         Target("records", [b"".join(found.record for found in _ENTRIES)], _read_records, (RecordError,), _with_record_crcs),
         Target(
-            "segment", [_segment(sealed=True), _segment(sealed=False)], _read_segment, (StorageError,), _with_segment_crcs
+            "segment",
+            [_segment(_HEADER), _segment(_HEADER, sealed=False), _segment(_REUSED)],
+            _read_segment,
+            (StorageError,),
+            _with_segment_crcs,
         ),
         Target("segment index", [_index()], _read_index, (), _with_index_crc),
         Target(

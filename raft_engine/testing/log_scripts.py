@@ -19,8 +19,10 @@ from raft_engine.errors import StorageError
 from raft_engine.storage.files import Files
 from raft_engine.storage.interface import LogState, LogStorage
 from raft_engine.storage.memory import MemoryLog
-from raft_engine.storage.segment_format import SEAL_BYTES, SEGMENT_HEADER_BYTES
+from raft_engine.storage.segment_format import SEGMENT_HEADER_BYTES
+from raft_engine.storage.segment_seal import BATCH_SEAL_BYTES, SEAL_BYTES
 from raft_engine.testing.crash_points import DATA, Call, Script, Subject
+from raft_engine.testing.sim_disk import SECTOR_BYTES
 from raft_engine.testing.storage_suite import blanks, entry, log_id, membership_entry, read, write
 from raft_engine.types.entry import HEADER_BYTES, Entry, decode_records
 from raft_engine.types.hard_state import HardState, Recovery
@@ -234,6 +236,18 @@ def mixed_script(seed: int) -> Script[OpenedLog, LogView]:
 _FULL: Final = SEGMENT_BYTES - SEGMENT_HEADER_BYTES - SEAL_BYTES - HEADER_BYTES
 """Data bytes of the one entry that fills a segment to its last byte."""
 
+_TWO_PURGED: Final = (append(large(1, 1, 17)), SYNC, purge(log_id(1, 12)))
+"""Two segments have left the log, and are there for the next ones."""
+_TO_SECTOR: Final = SECTOR_BYTES - SEGMENT_HEADER_BYTES - BATCH_SEAL_BYTES - HEADER_BYTES
+"""Data bytes of a reused segment's first entry that ends with the sector."""
+
+
+def _forger(first: int) -> Entry:
+    """Return the first entry of a log, whose data are entries `first + 1` … where a batch of a reused segment begins a sector."""
+    records = b"".join(entry(1, first + at, b"forged").record for at in range(1, 9))
+    return entry(1, 1, bytes(SECTOR_BYTES - SEGMENT_HEADER_BYTES - SEAL_BYTES - HEADER_BYTES) + records)
+
+
 LOG_SCRIPTS: Final = (
     script("append one", append(blanks(1, 1)), SYNC),
     script("append in batches", append(large(1, 1, 4)), SYNC, append(large(1, 5, 6)), SYNC, append(blanks(7, 9)), SYNC),
@@ -320,6 +334,74 @@ LOG_SCRIPTS: Final = (
         append([membership_entry(2, 5, 1)]),
         SYNC,
         purge(log_id(1, 4)),
+        SYNC,
+    ),
+    script("a segment used again", *_TWO_PURGED, append(large(1, 18, 26)), SYNC, append(blanks(27, 28)), SYNC),
+    script(
+        "a segment used again, batches before a sync",
+        *_TWO_PURGED,
+        append(large(1, 18, 21)),
+        SYNC,
+        *(append(blanks(at, at + 1)) for at in range(22, 28, 2)),
+        SYNC,
+    ),
+    script(
+        "a segment used again, cut in a batch",
+        *_TWO_PURGED,
+        append(large(1, 18, 25)),
+        SYNC,
+        truncate(23),
+        append(blanks(24, 25, term=2)),
+        SYNC,
+        append(blanks(26, 27, term=2)),
+        SYNC,
+    ),
+    script(
+        "a segment used again, cut in a batch, then a start",
+        *_TWO_PURGED,
+        append(large(1, 18, 25)),
+        truncate(23),
+        REOPEN,
+        append(large(2, 24, 24)),
+        REOPEN,
+    ),
+    script(
+        "segments used again and again",
+        append(large(1, 1, 17)),
+        *(op for at in range(18, 42, 6) for op in (purge(log_id(1, at - 3)), append(large(1, at, at + 5)), SYNC)),
+    ),
+    script(
+        "a segment used again, a start, and used again",
+        *_TWO_PURGED,
+        REOPEN,
+        append(large(1, 18, 27)),
+        REOPEN,
+        purge(log_id(1, 22)),
+        append(large(1, 28, 36)),
+        SYNC,
+    ),
+    script(
+        "a segment used again behind one that was filled",
+        append(large(1, 1, 1, _FULL)),
+        append(large(1, 2, 6)),
+        SYNC,
+        purge(log_id(1, 1)),
+        append(large(1, 7, 10)),
+        SYNC,
+        append(large(1, 11, 11)),
+        SYNC,
+    ),
+    script(
+        "a segment used again that holds what looks like later entries",
+        append([_forger(9)]),
+        append(large(1, 2, 7)),
+        SYNC,
+        purge(log_id(1, 4)),
+        append([entry(1, 8, bytes(900))]),
+        SYNC,
+        append([entry(1, 9, bytes(_TO_SECTOR)), *blanks(10, 16)]),
+        SYNC,
+        append(blanks(17, 18)),
         SYNC,
     ),
     *(mixed_script(seed) for seed in range(1, 9)),

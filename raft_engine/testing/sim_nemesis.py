@@ -30,7 +30,7 @@ from raft_engine.core.events import (
 )
 from raft_engine.storage.hard_state import FILE_NAME as HARD_STATE_NAME
 from raft_engine.storage.log_checks import MARKS_NAME
-from raft_engine.storage.segment_format import SEGMENT_HEADER_BYTES
+from raft_engine.storage.segment_format import SEGMENT_HEADER_BYTES, decode_segment_header
 from raft_engine.storage.segment_log import LOG_DIRECTORY
 from raft_engine.storage.two_slots import SLOT_BYTES
 from raft_engine.testing.sim_disk import Tree
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
 SKEW_MAX: Final = 0.04
 JUMP_MS_MAX: Final = 1000.0
 WALL_JUMP_MS_MAX: Final = 3_600_000.0
-_SEAL_MARK: Final = (0xB5E1A55E).to_bytes(4, "little")
 
 Action = Callable[[int, random.Random], None]
 
@@ -504,7 +503,8 @@ def _rottable(tree: Tree) -> Iterable[tuple[str, int, int]]:
             continue
         name = path.removeprefix(f"{DATA}/")
         if name.endswith(".seg"):
-            seals = list(_find_all(content, _SEAL_MARK))
+            mark = decode_segment_header(content, name).seals.mark if len(content) >= SEGMENT_HEADER_BYTES else 0
+            seals = list(_find_all(content, mark.to_bytes(4, "little")))
             if len(seals) > 3:
                 yield name, SEGMENT_HEADER_BYTES, seals[-3]
         elif name.endswith(".snap") or name == "identity.json":

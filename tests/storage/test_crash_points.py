@@ -19,6 +19,7 @@ import pytest
 from raft_engine.storage import data_dir, log_checks, segment_log
 from raft_engine.storage.files import Files
 from raft_engine.storage.segment_log import SegmentLog
+from raft_engine.storage.segment_seal import Before, Seals
 from raft_engine.storage.snapshot_files import SnapshotFiles
 from raft_engine.testing.crash_campaign import SCRIPTS, explored
 from raft_engine.testing.crash_points import QUICK, CrashPointFailure, Script, Subject, explore
@@ -286,11 +287,11 @@ def test_a_tail_cut_before_the_durable_mark_is_found(monkeypatch):
     """Whatever no seal vouches for is cut off, be it synced: the last batch's seal may not have reached the disk."""
     scan = log_checks.scan_segment
 
-    def cut(data, header, path, upto=None):
-        found = scan(data, header, path, upto)
+    def cut(data, header, path, *upto):
+        found = scan(data, header, path, *upto)
         if found.durable < found.end:
             return scan(
-                data[: max(found.durable, segment_log.SEGMENT_HEADER_BYTES)].ljust(len(data), b"\0"), header, path, upto
+                data[: max(found.durable, segment_log.SEGMENT_HEADER_BYTES)].ljust(len(data), b"\0"), header, path, *upto
             )
         return found
 
@@ -305,9 +306,25 @@ def test_rot_taken_for_a_torn_write_is_found(monkeypatch):
     def knows_nothing(value, path):
         return msgspec.structs.replace(decode(value, path), durable=LogIndex(0))
 
-    monkeypatch.setattr("raft_engine.storage.segment_format._was_durable", lambda *_: False)
+    monkeypatch.setattr(Seals, "behind", lambda _self, _data, since: Before(0, since))
     monkeypatch.setattr("raft_engine.storage.segment_log.decode_marks", knows_nothing)
     assert found_in("log: entries of a sector")
+
+
+def test_a_batch_that_is_believed_without_its_checksum_is_found(monkeypatch):
+    """A part of it did not reach the disk, and what stood there before looks like the missing entries."""
+    monkeypatch.setattr(Seals, "is_whole", lambda *_: True)
+    assert found_in("log: a segment used again that holds what looks like later entries")
+
+
+def test_a_batch_in_which_a_truncation_ended_and_that_is_dropped_is_found(monkeypatch):
+    """Its checksum is that of the longer batch: only the marks say that what is left of it had been durable."""
+    scan = log_checks.scan_segment
+    monkeypatch.setattr(
+        log_checks, "scan_segment", lambda data, header, path, upto, _durable: scan(data, header, path, upto)
+    )
+    monkeypatch.setattr(SegmentLog, "_say_durable", lambda _self, _segment: None)
+    assert found_in("log: a segment used again, cut in a batch")
 
 
 def test_a_truncated_tail_that_is_left_in_the_file_is_found(monkeypatch):

@@ -14,7 +14,6 @@ from raft_engine.storage.segment_format import (
     SEGMENT_HEADER_BYTES,
     SegmentHeader,
     decode_segment_header,
-    encode_seal,
     encode_segment_header,
     scan_segment,
 )
@@ -37,8 +36,8 @@ RECORDS = [
 def segment() -> bytes:
     data = encode_segment_header(HEADER)
     for item in RECORDS:
-        data += encode_seal(HEADER.salt, len(data), len(data)) + item.record
-    data += encode_seal(HEADER.salt, len(data), len(data))
+        data += HEADER.seals.encode(len(data), len(data)) + item.record
+    data += HEADER.seals.encode(len(data), len(data))
     return data.ljust(len(data) + 500, b"\0")
 
 

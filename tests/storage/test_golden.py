@@ -18,6 +18,7 @@ from raft_engine.kv.memory_store import MemoryStore
 from raft_engine.runtime.restoring import restore_node
 from raft_engine.storage.data_dir import DataDir
 from raft_engine.storage.inspection import describe
+from raft_engine.storage.segment_format import decode_segment_header
 from raft_engine.storage.segment_log import SegmentLog
 from raft_engine.testing.storage_suite import blanks, membership, read, stored, write
 from raft_engine.transport.codec import FrameReader
@@ -27,6 +28,7 @@ from raft_engine.types.entry import EntryKind, make_entry
 from raft_engine.types.hard_state import HardState
 from raft_engine.types.ids import LogIndex, Term
 from raft_engine.types.membership import StoredMembership
+from tests.storage.golden import make_v2
 from tests.storage.golden.make_v1 import (
     CLUSTER,
     ENTRIES,
@@ -78,12 +80,16 @@ def contents(store) -> dict[bytes, bytes]:
     return {key: store.get(key)[0] for key in KEYS}
 
 
-def test_the_golden_directory_is_the_one_that_was_made():
+def digest_of(directory: Path) -> str:
     digest = hashlib.sha256()
-    for path in sorted(GOLDEN.rglob("*")):
+    for path in sorted(directory.rglob("*")):
         if path.is_file():
-            digest.update(f"{path.relative_to(GOLDEN)}\0".encode() + path.read_bytes())
-    assert digest.hexdigest() == GOLDEN_SHA256, "a golden directory is never altered: add one for the new version"
+            digest.update(f"{path.relative_to(directory)}\0".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def test_the_golden_directory_is_the_one_that_was_made():
+    assert digest_of(GOLDEN) == GOLDEN_SHA256, "a golden directory is never altered: add one for the new version"
 
 
 def test_who_the_node_is(node: Path):
@@ -212,3 +218,37 @@ def test_looking_at_it_leaves_it_as_it_is(node: Path):
     before = {path: path.read_bytes() for path in node.rglob("*") if path.is_file()}
     describe(node)
     assert {path: path.read_bytes() for path in node.rglob("*") if path.is_file()} == before
+
+
+# --- segments that were segments before ----------------------------------------------------------------------------------
+
+USED_GOLDEN = Path(__file__).parent / "golden" / "v2"
+USED_SHA256 = "d923bb2797c100f5d89cc2f175594e45ac3315e244526364a81fbc7ba0e97377"
+
+
+@pytest.fixture
+def used_log(tmp_path: Path) -> Path:
+    shutil.copytree(USED_GOLDEN, tmp_path / "used")
+    return tmp_path / "used"
+
+
+def test_the_golden_log_of_used_segments_is_the_one_that_was_made():
+    assert digest_of(USED_GOLDEN) == USED_SHA256, "a golden directory is never altered: add one for the new version"
+
+
+def test_every_entry_of_used_segments_is_read(used_log: Path):
+    headers = [decode_segment_header(path.read_bytes(), path.name) for path in sorted(used_log.rglob("*.seg"))]
+    assert [False, False, True, False] == [header.is_reused for header in headers]
+    log = SegmentLog(used_log, segment_bytes=SEGMENT_BYTES, prepare_ahead=False)
+    assert read(log, make_v2.PURGED.index + 1, make_v2.ENTRIES[-1].index) == make_v2.ENTRIES
+    write(log, blanks(32, 90, term=3))
+    log.close()
+    log = SegmentLog(used_log, segment_bytes=SEGMENT_BYTES, prepare_ahead=False)
+    assert read(log, make_v2.PURGED.index + 1, 31) == make_v2.ENTRIES
+    log.close()
+
+
+def test_the_present_version_writes_the_same_used_segments(tmp_path: Path):
+    make_v2.make(tmp_path / "made")
+    for path in sorted(USED_GOLDEN.rglob("*.seg")):
+        assert (tmp_path / "made" / path.relative_to(USED_GOLDEN)).read_bytes() == path.read_bytes(), path.name

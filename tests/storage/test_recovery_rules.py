@@ -19,6 +19,7 @@ from raft_engine.errors import Damaged, NewerFormat, StorageError, StorageFailed
 from raft_engine.storage.data_dir import DataDir
 from raft_engine.storage.files import Files
 from raft_engine.storage.hints import WAY_A_HINT, WAY_B_HINT
+from raft_engine.storage.segment_format import VERSION
 from raft_engine.storage.two_slots import SLOT_BYTES
 from raft_engine.testing.sim_disk import SimDisk, SimFiles
 from raft_engine.testing.storage_suite import blanks, entry, log_id, read, write
@@ -134,7 +135,7 @@ def test_a_damaged_log_leaves_the_vote_to_be_kept(node: Path):
 
 def newer_segment(path: Path) -> None:
     data = bytearray((path / SEGMENT).read_bytes()[:60])
-    data[8] += 1
+    data[8] = VERSION + 1
     alter(path / SEGMENT, 0, bytes(data[:56]) + zlib.crc32(data[:56]).to_bytes(4, "little"))
 
 
@@ -174,7 +175,7 @@ def test_a_later_format_is_refused_by_name_and_left_alone(name: str, make_newer,
     before = contents(node)
     error = refusal(node, NewerFormat)
     assert error.path.endswith(name)
-    assert "newer than this program knows (1)" in str(error)
+    assert f"newer than this program knows ({VERSION if name == SEGMENT else 1})" in str(error)
     assert "run the version that wrote it" in str(error)
     after = contents(node)
     assert [key for key in before if before[key] != after[key] and key != "identity.json"] == []

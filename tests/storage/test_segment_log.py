@@ -12,8 +12,9 @@ import pytest
 
 from raft_engine.errors import Damaged, NewerFormat, StorageError
 from raft_engine.storage.files import Files
-from raft_engine.storage.segment_format import SEAL_BYTES, SEGMENT_HEADER_BYTES
+from raft_engine.storage.segment_format import SEGMENT_HEADER_BYTES
 from raft_engine.storage.segment_log import SegmentLog
+from raft_engine.storage.segment_seal import SEAL_BYTES
 from raft_engine.testing.storage_suite import blanks, entry, log_id, membership_entry, read, write
 from raft_engine.types.hard_state import HardState
 from raft_engine.types.ids import LogIndex, NodeId, Term

@@ -7,7 +7,8 @@ import pytest
 from raft_engine.errors import Damaged, StorageError
 from raft_engine.storage.identity import decode_identity
 from raft_engine.storage.retiring import Wipe, decode_plan
-from raft_engine.storage.segment_format import SEAL_BYTES, SEGMENT_HEADER_BYTES
+from raft_engine.storage.segment_format import SEGMENT_HEADER_BYTES
+from raft_engine.storage.segment_seal import SEAL_BYTES
 from raft_engine.testing import fuzz as harness
 from raft_engine.testing.fuzz import FuzzFailure, Target, fuzz, input_of
 from raft_engine.testing.fuzz_targets import TARGETS
