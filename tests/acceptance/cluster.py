@@ -45,7 +45,7 @@ LAST_LINES = 30
 """Of each log and each output, in the report of a test that failed."""
 LAST_RUNS = 6
 
-REFUSED = 5
+REFUSED, CONFLICT, NO_LEADER = 5, 6, 11
 
 INTERRUPTIBLE = """
 import signal
@@ -114,7 +114,10 @@ class Ran:
 
     @property
     def is_refused_for_a_moment(self) -> bool:
-        return self.code == REFUSED and bool(self.refused_by) and self.refused_by <= PASSING
+        """Nothing was changed, because the cluster was not well, or an election came between the look at it and the request."""
+        if self.code == REFUSED:
+            return bool(self.refused_by) and self.refused_by <= PASSING
+        return self.code == NO_LEADER or (self.code == CONFLICT and "expected " in self.stderr)
 
     @property
     def command(self) -> str:
@@ -156,7 +159,7 @@ class Running(subprocess.Popen[str]):
 
     def is_refused_for_a_moment(self) -> bool:
         """See `Ran`; only of one that has ended."""
-        if self.returncode == REFUSED:
+        if self.returncode in {REFUSED, CONFLICT, NO_LEADER}:
             self.communicate()
         return self._ran is not None and self._ran.is_refused_for_a_moment
 
@@ -527,7 +530,7 @@ raft = "{node.raft_address}"
     ) -> Ran:
         """Run raftctl as a script does (no terminal), with `more` in its environment; it must exit with `code` (None: any).
 
-        One that must succeed is asked again if the cluster was not well for a moment.
+        One that must succeed is asked again if it was refused for a moment.
         """
         end = time.monotonic() + DEADLINE_S
         ran = self._ran(arguments, stdin, more)
@@ -564,6 +567,11 @@ raft = "{node.raft_address}"
                 running = self.start_raftctl(*arguments)
             time.sleep(0.001)  # a step may be over in a few milliseconds
         return running
+
+    def last_run(self, **more: str) -> Json:
+        """The run of a runbook that raftctl began last; one before it may have been refused for a moment."""
+        items = self.raftctl("runs", "list", "-o", "json", more=more).data["items"]
+        return max(items, key=lambda run: run["began"])
 
     def start_raftctl(self, *arguments: str) -> Running:
         """Start raftctl and return the process, for tests that interrupt it: also where whoever runs the tests ignores Ctrl-C."""

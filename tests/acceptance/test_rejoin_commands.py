@@ -115,12 +115,12 @@ def test_a_run_of_the_local_driver_whose_raftctl_was_killed_is_gone_on_with(sand
     running = sandbox.begin_raftctl(lambda: journal_says(sandbox, "step_begun", step), *line)
     running.kill()
     running.communicate(timeout=60)
-    (run,) = sandbox.raftctl("runs", "list", "-o", "json").data["items"]
+    run = sandbox.last_run()
     ended = sandbox.raftctl("runs", verb, run["run"], code=None)
     if ended.code == 9:
         assert "nothing was undone" in ended.stderr
         sandbox.raftctl("runs", "resume", run["run"])
-    (run,) = sandbox.raftctl("runs", "list", "-o", "json").data["items"]
+    run = sandbox.last_run()
     assert run["outcome"] == ("undone" if verb == "abort" and ended.code == 0 else "done")
     sandbox.raftctl("health", "--wait")
     assert sandbox.raftctl("kv", "get", "k4").stdout == "v"

@@ -65,8 +65,7 @@ class Rejoined:
             self.links.cut([*(to if how != "mute" else []), *(back if how != "deaf" else [])])
 
     def run(self) -> Json:
-        (run,) = self.cluster.raftctl("runs", "list", "-o", "json").data["items"]
-        return run
+        return self.cluster.last_run()
 
     @property
     def is_undone(self) -> bool:
