@@ -228,6 +228,7 @@ async def test_a_node_whose_directory_is_gone_stops_and_says_so(replaced, tmp_pa
         await node.init(files.addresses)
         await node.raft.wait().state(ServerState.LEADER)
         raft = node.raft
+        await raft.wait().recovered()  # applied: nothing is read of the log any more, which would be missed first
         files.directory(1).rename(tmp_path / "moved")
         if replaced:
             shutil.copytree(tmp_path / "moved", files.directory(1))
