@@ -1,11 +1,11 @@
-"""The benchmarks: every row beside its peers in one run, as a table, as JSON and as a picture.
+"""The benchmarks: every row beside its peers in one run, each when it is measured and all in one table at the end.
 
     python benchmarks/run.py                      all groups
     python benchmarks/run.py puts reads           some of them
     python benchmarks/run.py --quick              one short round of each: does it run?
     python benchmarks/run.py --list
 
-Results are kept in benchmarks/results/: one JSON file a run, with date, commit and machine, and a plot of the ratios.
+Results are kept in benchmarks/results/: one JSON file a run, with date, commit and machine, the table, and a plot of the ratios.
 """
 
 from __future__ import annotations
@@ -116,8 +116,10 @@ def write(rows: list[Row], how: Options, name: str | None) -> None:
     stem = RESULTS / (name or f"{now:%Y%m%d-%H%M}-{where['commit']}")
     stem.with_suffix(".json").write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
     title = f"{now:%Y-%m-%d}, {where['commit']}, {where['machine']}"
-    stem.with_suffix(".md").write_text(as_markdown(rows, title))
+    table = as_markdown(rows, title)
+    stem.with_suffix(".md").write_text(table)
     plot(rows, stem, title)
+    print(f"\n{table}")
     print(f"written: {stem.relative_to(ROOT)}.json, .md, .png, .svg")
 
 

@@ -19,6 +19,7 @@ import base64
 import json
 import secrets
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -320,6 +321,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     shutil.rmtree(options.directory, ignore_errors=True)
     options.directory.mkdir(parents=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the nodes are taken down
     every_s = min(options.every, options.minutes * MINUTE_S / 10)
     print(f"seed {options.seed}, {options.minutes:g} minutes at {options.rate:g} operations a second", flush=True)
     seen = soak(options.directory, options.minutes, options.rate, every_s, options.seed)
