@@ -86,9 +86,7 @@ class Soak:
     @property
     def growths(self) -> list[Growth]:
         return [
-            growth(node, name, by_minute(samples, name), self.minutes)
-            for name in BOUNDS
-            for node, samples in sorted(self.samples.items())
+            growth(node, name, samples, self.minutes) for name in BOUNDS for node, samples in sorted(self.samples.items())
         ]
 
     @property
@@ -226,7 +224,11 @@ def verdict_rows(seen: Soak) -> list[str]:
         "|---|---|---|---|---|---|---|---|",
     ]
     for each in seen.growths:
-        verdict = ("GROWS" if each.grows else "flat") if seen.is_judged else "not judged"
+        verdict = "GROWS" if each.grows else "flat"
+        if not seen.is_judged:
+            verdict = "not judged"
+        elif not each.is_judged:
+            verdict = f"not judged: {each.restarts} restarts"
         unit = BOUNDS[each.name].unit
         rows.append(
             f"| {each.name} | {each.node} | {each.first:.1f} | {each.median:.1f} | {each.last:.1f} | {each.rise:+.2f} {unit} "

@@ -24,18 +24,24 @@ MIB: Final = 1024**2
 
 @dataclass(frozen=True)
 class Bound:
-    """How much a figure may rise over the second half: `share` of its median, at least `least`."""
+    """How much a figure may rise over the second half: `share` of its median, at least `least`.
+
+    `of_process`: a restart begins it anew, so it says something only of a process that lived through that half.
+    """
 
     unit: str
     share: float
     least: float
+    of_process: bool = True
 
 
 BOUNDS: Final = {
     "rss_mib": Bound("MiB", 0.05, 4.0),
     "open_files": Bound("files", 0.0, 4.0),
     "threads": Bound("threads", 0.0, 2.0),
-    "disk_mib": Bound("MiB", 0.05, 32.0),  # two log segments: how many are there differs from minute to minute
+    "disk_mib": Bound(
+        "MiB", 0.05, 32.0, of_process=False
+    ),  # two log segments: how many are there differs from minute to minute
 }
 
 
@@ -43,6 +49,7 @@ BOUNDS: Final = {
 class Sample:
     """One look at one process. `at_s`: since the start of the soak; `cpu_s`: since the start of the process."""
 
+    pid: int
     at_s: float
     rss_mib: float
     open_files: int
@@ -61,7 +68,7 @@ def look(pid: int, directory: Path, at_s: float) -> Sample | None:
     except (OSError, KeyError):  # it has ended, or is a zombie without memory
         return None
     cpu_s = (int(times[11]) + int(times[12])) / os.sysconf("SC_CLK_TCK")
-    return Sample(at_s, rss_mib, open_files, int(fields["Threads"]), disk_bytes(directory) / MIB, cpu_s)
+    return Sample(pid, at_s, rss_mib, open_files, int(fields["Threads"]), disk_bytes(directory) / MIB, cpu_s)
 
 
 def disk_bytes(directory: Path) -> int:
@@ -101,19 +108,27 @@ class Growth:
     last: float
     rise: float
     allowed: float
+    restarts: int = 0
+    """How often the process was replaced in the second half."""
+
+    @property
+    def is_judged(self) -> bool:
+        return not (self.restarts and BOUNDS[self.name].of_process)
 
     @property
     def grows(self) -> bool:
-        return self.rise > self.allowed
+        return self.is_judged and self.rise > self.allowed
 
 
-def growth(node: int, name: str, points: Sequence[tuple[int, float]], minutes: float) -> Growth:
-    """Hold the second half of `points` (minute, value) against the bound of the figure called `name`."""
-    half = [(float(minute), value) for minute, value in points if minute >= minutes / 2]
-    bound = BOUNDS[name]
-    median = statistics.median(value for _, value in half) if half else 0.0
-    first, last = (half[0][1], half[-1][1]) if half else (0.0, 0.0)
-    return Growth(node, name, first, median, last, slope(half) * minutes / 2, max(bound.least, bound.share * median))
+def growth(node: int, name: str, samples: Sequence[Sample], minutes: float) -> Growth:
+    """Hold the second half of a run of so many minutes against the bound of the figure called `name`."""
+    later = [sample for sample in samples if sample.at_s >= minutes * MINUTE_S / 2]
+    points = [(float(minute), value) for minute, value in by_minute(later, name)]
+    values = [value for _, value in points] or [0.0]
+    median, bound = statistics.median(values), BOUNDS[name]
+    allowed = max(bound.least, bound.share * median)
+    restarts = max(0, len({sample.pid for sample in later}) - 1)
+    return Growth(node, name, values[0], median, values[-1], slope(points) * minutes / 2, allowed, restarts)
 
 
 def percentile(values: Sequence[float], share: float) -> float:

@@ -54,6 +54,10 @@ class Digests:
         self._marks: dict[LogIndex, Digest] = {}
         self._asked: Digest | None = None
 
+    def close(self) -> None:
+        """Let the thread end when the digest it works on is done; those that wait are cancelled."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
     def mark(self, view: View) -> None:
         """Begin the digest of a marked moment; the oldest mark makes room."""
         self._marks[view.last_applied.index] = Digest(view, self._thread)

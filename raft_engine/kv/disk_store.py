@@ -234,6 +234,7 @@ class DiskStore(KeyValueStore):
             self._changed.notify_all()
         self._thread.join()
         self._now.database.close()
+        self._digests.close()
 
     def _is_written(self) -> bool:
         return len(self._now.layers) == 1 and self.last_applied == self._durable

@@ -51,7 +51,7 @@ class MemoryStore(KeyValueStore):
             self._data_bytes = sum(map(len, state.keys)) + sum(len(item[0]) for item in state.items.values() if item)
 
     def close(self) -> None:
-        """Nothing to release."""
+        self._digests.close()
 
     # --- reading ----------------------------------------------------------------------------------------------------
 

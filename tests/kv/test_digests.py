@@ -126,3 +126,16 @@ def test_views_of_digests_are_released():
 
 def test_a_new_store_has_the_digest_of_nothing():
     assert digest(new_store()) == digest(new_store())
+
+
+def test_a_closed_store_lets_the_thread_of_its_digests_end():
+    before = set(threading.enumerate())
+    log = Log()
+    log.put(b"k")
+    digest(log.store)
+    threads = {thread for thread in set(threading.enumerate()) - before if thread.name.startswith("kv-digest")}
+    assert len(threads) == 1
+    log.store.close()
+    for thread in threads:
+        thread.join(20)
+        assert not thread.is_alive()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import shutil
 import signal
@@ -18,6 +19,7 @@ from raft_engine.__main__ import main
 from raft_engine.errors import StorageFailed
 from raft_engine.node import Node
 from raft_engine.node_config import load_node_config
+from raft_engine.runtime.raft import Raft
 from raft_engine.types.bootstrap import BirthState
 from raft_engine.types.ids import LogIndex, NodeId, Term
 from raft_engine.types.log_id import BEFORE_LOG, LogId
@@ -93,6 +95,24 @@ async def until_started(*nodes: Node) -> None:
 
 
 # -- a node in this process ----------------------------------------------------------------------------------------------
+
+
+async def test_engines_that_were_stopped_leave_nothing_behind_though_the_collector_is_told_to_look_next_to_never(tmp_path):
+    files = Files(tmp_path, bootstrap=True)
+    async with running(files, 1) as (node,):
+        gc.collect()
+        gc.freeze()  # as `serve` does once it runs
+        gc.disable()
+        try:
+            for _ in range(3):
+                await until_started(node)
+                await node.stop_raft()
+                await node.start_raft()
+            engines = [found for found in gc.get_objects() if isinstance(found, Raft)]
+            assert engines == [node.raft]
+        finally:
+            gc.enable()
+            gc.unfreeze()
 
 
 async def test_init_makes_a_blank_node_lead_and_a_restart_finds_what_was_written(tmp_path):
