@@ -221,6 +221,10 @@ def later_header(page: bytearray) -> None:
     page[8] = 2
 
 
+def later_segment(page: bytearray) -> None:
+    page[8] = 3
+
+
 def later_identity(page: bytearray) -> None:
     page[:] = page.replace(b'"format":1', b'"format":2')
 
@@ -237,7 +241,7 @@ def test_what_a_later_version_wrote_is_left_alone_and_said_to_be_so(make_cluster
         "identity.json": later_identity,
         "hard_state": later_slots,
         "log/marks": later_slots,
-        "log/*.seg": later_header,
+        "log/*.seg": later_segment,
         "snapshots/*.snap": later_header,
     }
     for pattern, change in cases.items():
@@ -245,7 +249,9 @@ def test_what_a_later_version_wrote_is_left_alone_and_said_to_be_so(make_cluster
         sound = file.read_bytes()
         changed(file, change)
         said = refused(node)
-        assert re.search(r"format 2( of this file)? is newer than this program knows \(1\)", said), pattern
+        numbers = re.search(r"format (\d)(?: of this file)? is newer than this program knows \((\d)\)", said)
+        assert numbers is not None, pattern
+        assert numbers.groups() == (("3", "2") if change is later_segment else ("2", "1")), pattern
         assert str(file) in said
         assert "run the version that wrote it, or a later one" in said
         assert file.read_bytes() != sound
