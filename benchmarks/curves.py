@@ -26,7 +26,7 @@ from systems import BIN, ROOT, WORK, BenchError, Ours, call
 QUIET: Final = "snapshot_logs_since_last = 0\n"
 """Snapshots only when they are asked for."""
 CALM: Final = (100, 1000)
-"""Heartbeat and election timeout in ms, where leadership must stay while much is moved."""
+"""Heartbeat and election timeout in ms: leadership must stay where it is, also on a busy machine."""
 FILL_BATCH: Final = 4096
 """Puts in one entry: as many as are allowed."""
 FILLED_VALUE: Final = b"v" * 100
@@ -60,7 +60,7 @@ def nodes(sizes: Sizes) -> Iterator[Point]:
     points = [Point(count) for count in sizes.some((1, 3, 5, 7))]
     for _ in range(sizes.rounds):
         for point in points:
-            with Ours(nodes=point.size) as system:
+            with Ours(CALM, nodes=point.size) as system:
                 warm_up(system)
                 noted(point, seen := wrk(system, 64, sizes.seconds))
                 point.add("puts/s, 64 connections", seen.per_s)
@@ -73,7 +73,7 @@ def nodes(sizes: Sizes) -> Iterator[Point]:
 def clients(sizes: Sizes) -> Iterator[Point]:
     """1 to 1,024 connections with one put under way on each: puts a second, latency, memory of the leader."""
     points = [Point(count) for count in sizes.some(powers_of(4, 1, 1024))]
-    with Ours() as system:
+    with Ours(CALM) as system:
         warm_up(system)
         for _ in range(sizes.rounds):
             for point in points:
@@ -90,7 +90,7 @@ def values(sizes: Sizes) -> Iterator[Point]:
     points = [Point(size) for size in sizes.some((16, 256, 4096, 65536, MIB))]
     for _ in range(sizes.rounds):
         for point in points:
-            with Ours() as system:
+            with Ours(CALM) as system:
                 warm_up(system)
                 noted(point, seen := wrk(system, 16, sizes.seconds, VALUE=point.size, KEYS=64))
                 point.add("puts/s", seen.per_s)
