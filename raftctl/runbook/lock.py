@@ -37,10 +37,10 @@ _RENEW_AFTER_S: Final = TTL_S / 4
 _NOBODY_CAN: Final = frozenset(
     {
         *("no_leader", "no_quorum", "not_leader", "leadership_lost", "transfer_in_progress"),
-        *("unreachable", "overloaded", "raft_stopped", "recovering", "blank", "shutting_down"),
+        *("unreachable", "overloaded", "raft_stopped", "recovering", "blank", "shutting_down", "timed_out"),
     }
 )
-"""Nothing was written, and nobody else could have."""
+"""Nothing was written, and nobody else could have, as far as anybody can be asked."""
 _TRIES: Final = 5
 _RELEASES: Final = 3
 

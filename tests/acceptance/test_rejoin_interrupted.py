@@ -196,7 +196,7 @@ def test_two_operators_cannot_rejoin_at_once(gated: Gated):
 @pytest.mark.parametrize("count", [2, 4, 5])
 def test_a_node_of_a_cluster_of_another_size_is_rebuilt_after_raftctl_was_killed(make_cluster: ClusterMaker, count: int):
     # of two, the one that is left must notice soon that it leads nobody
-    with gated_cluster(make_cluster, count, **(QUICK if count == 2 else {})) as gated:
+    with gated_cluster(make_cluster, count) as gated:
         cluster = gated.cluster
         fill(cluster, 60)
         if count == 5:

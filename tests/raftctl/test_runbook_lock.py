@@ -173,6 +173,13 @@ def test_a_run_that_goes_on_does_and_takes_it_when_there_is_a_quorum_again(clust
     assert {} == cluster.keys
 
 
+def test_a_run_goes_on_though_a_leader_alone_cannot_have_a_read_confirmed(cluster, client):
+    held_by(client, "one")
+    for node in (1, 2, 3):
+        cluster.answers(PATH, problem(504, "timed_out"), method="GET", node=node)
+    ClusterLock(client, "one", "rejoin-node").take(resuming=True)
+
+
 def test_a_run_takes_over_what_its_dead_process_left_on_this_machine(cluster, client):
     held_by(client, "one")
     ClusterLock(client, "one", "rejoin-node").take(resuming=True)
