@@ -62,10 +62,9 @@ def nodes(sizes: Sizes) -> Iterator[Point]:
         for point in points:
             with Ours(CALM, nodes=point.size) as system:
                 warm_up(system)
-                noted(point, seen := wrk(system, 64, sizes.seconds))
-                point.add("puts/s, 64 connections", seen.per_s)
-                noted(point, seen := wrk(system, 1, sizes.seconds))
-                point.add("p50 of a put alone, ms", seen.p50_ms)
+                point.add("puts/s, 64 connections", load(point, system, 64, sizes.seconds).per_s)
+                alone = wrk(system, 1, sizes.seconds)
+                point.add("p50 of a put alone, ms", alone.p50_ms)
                 point.add("memory of a node, MiB", max(system.rss_mib()))
     yield from points
 
@@ -77,7 +76,7 @@ def clients(sizes: Sizes) -> Iterator[Point]:
         warm_up(system)
         for _ in range(sizes.rounds):
             for point in points:
-                noted(point, seen := wrk(system, point.size, sizes.seconds))
+                seen = load(point, system, point.size, sizes.seconds)
                 point.add("puts/s", seen.per_s)
                 point.add("p50, ms", seen.p50_ms)
                 point.add("p99, ms", seen.p99_ms)
@@ -92,7 +91,7 @@ def values(sizes: Sizes) -> Iterator[Point]:
         for point in points:
             with Ours(CALM) as system:
                 warm_up(system)
-                noted(point, seen := wrk(system, 16, sizes.seconds, VALUE=point.size, KEYS=64))
+                seen = load(point, system, 16, sizes.seconds, VALUE=point.size, KEYS=64)
                 point.add("puts/s", seen.per_s)
                 point.add("MB/s of values", seen.per_s * point.size / 1e6)
                 point.add("p99, ms", seen.p99_ms)
@@ -104,8 +103,18 @@ def warm_up(system: Ours) -> None:
     wrk(system, 64, 1)
 
 
-def noted(point: Point, seen: Load) -> None:
+def load(point: Point, system: Ours, connections: int, seconds: int, **environment: object) -> Load:
+    """Put as fast as answers come; note what was refused, and what a put costs the leader and a follower."""
+    leader = system.leader()
+    before = system.cpu_s()
+    seen = wrk(system, connections, seconds, **environment)
+    puts = max(1.0, seen.per_s * seconds)
+    costs = [1e6 * (later - earlier) / puts for earlier, later in zip(before, system.cpu_s(), strict=True)]
     point.refused += seen.bad
+    point.add("the leader's processor a put, µs", costs.pop(leader))
+    if costs:
+        point.add("a follower's, µs", statistics.median(costs))
+    return seen
 
 
 # -- a long log ------------------------------------------------------------------------------------------------------------
@@ -320,7 +329,11 @@ class Curve:
 
 
 CURVES: Final = {
-    "nodes": Curve("nodes", nodes, ("puts/s, 64 connections", "p50 of a put alone, ms", "memory of a node, MiB")),
+    "nodes": Curve(
+        "nodes",
+        nodes,
+        ("puts/s, 64 connections", "the leader's processor a put, µs", "p50 of a put alone, ms", "memory of a node, MiB"),
+    ),
     "clients": Curve("connections", clients, ("puts/s", "p50, ms", "p99, ms", "memory of the leader, MiB")),
     "values": Curve("bytes of a value", values, ("puts/s", "MB/s of values", "p99, ms", "memory of the leader, MiB")),
     "log": Curve("entries in the log", log, ("start until it serves, ms", "memory when it serves, MiB", "disk, MiB")),

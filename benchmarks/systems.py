@@ -139,6 +139,14 @@ class System:
                 sizes += [int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS:")]
         return sizes
 
+    def cpu_s(self) -> list[float]:
+        """Return the processor time that each node has used."""
+        used = []
+        for process in self.processes:
+            times = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+            used.append((int(times[11]) + int(times[12])) / os.sysconf("SC_CLK_TCK"))
+        return used
+
 
 class Ours(System):
     name = "raft_engine"
