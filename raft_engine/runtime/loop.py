@@ -36,6 +36,7 @@ from raft_engine.core.events import (
 )
 from raft_engine.errors import Fatal, Panicked, StorageError, StorageFailed
 from raft_engine.runtime.apply_worker import ApplyWorker
+from raft_engine.runtime.batching import Batching
 from raft_engine.runtime.dispatcher import Dispatcher
 from raft_engine.runtime.entry_cache import EntryCache
 from raft_engine.runtime.io_threads import IoThreads
@@ -94,8 +95,7 @@ class EngineLoop:
         self._events: list[Event] = []
         self._writes: list[ClientWrite] = []
         self._writes_bytes = 0
-        self._linger_s = config.api_batch_linger_ms / 1000
-        self._lingering: asyncio.TimerHandle | None = None
+        self._batching = Batching(config.api_batch_linger_ms / 1000, config.max_append_entries, self._wake)
         """Until then the writes wait for others; everything else is handled meanwhile."""
         self._scheduled = True  # nothing is drained before `start`
         self._final: RaftMetrics | None = None
@@ -170,9 +170,7 @@ class EngineLoop:
             return NO_TICKET
         ticket = self.tickets.open_write(done)
         self._writes.append(ClientWrite(ticket, data))
-        if self._linger_s:
-            self._linger()
-        elif not self._scheduled:
+        if not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._drain)
         return ticket
@@ -189,8 +187,7 @@ class EngineLoop:
             self._loop.call_soon(committed, self._overloaded())
             self._loop.call_soon(done, self._overloaded())
             return
-        before, self._writes, self._writes_bytes = self._writes, [], 0
-        for batch in self._batches(before):
+        for batch in self._batches(self._take_writes()):
             self.counters.write_batches += 1
             self.counters.writes += len(batch.writes)
             self.post(batch)
@@ -199,21 +196,16 @@ class EngineLoop:
         commit_ticket = self.tickets.open(committed)
         self.post(WriteRequested(self.tickets.open_write(done), data, expect, commit_ticket))
 
+    def _take_writes(self) -> list[ClientWrite]:
+        writes, self._writes, self._writes_bytes = self._writes, [], 0
+        self._batching.begun()
+        return writes
+
     def _batches(self, writes: list[ClientWrite]) -> list[ClientWritesRequested]:
         batch_max = self.config.max_append_entries
         return [ClientWritesRequested(writes[start : start + batch_max]) for start in range(0, len(writes), batch_max)]
 
-    def _linger(self) -> None:
-        """Let the first write of a batch wait for others, but not a full batch."""
-        if len(self._writes) >= self.config.max_append_entries:
-            self._no_longer()
-        elif self._lingering is None and not self.is_over:
-            self._lingering = self._loop.call_later(self._linger_s, self._no_longer)
-
-    def _no_longer(self) -> None:
-        if self._lingering is not None:
-            self._lingering.cancel()
-            self._lingering = None
+    def _wake(self) -> None:
         if not self._scheduled and not self.is_over:
             self._scheduled = True
             self._loop.call_soon(self._drain)
@@ -276,17 +268,18 @@ class EngineLoop:
         self.watch.look(now)
 
     def _is_waiting(self) -> bool:
-        return bool(self._events) or (bool(self._writes) and self._lingering is None)
+        return bool(self._events) or self._may_take_writes()
+
+    def _may_take_writes(self) -> bool:
+        waiting = len(self._writes)
+        return waiting > 0 and self._batching.may_begin(waiting, self.tickets.open_writes - waiting)
 
     def _handle_waiting(self, now: Millis) -> None:
         events, self._events = self._events, []
-        writes: list[ClientWrite] = []
-        if self._lingering is None:
-            writes, self._writes, self._writes_bytes = self._writes, writes, 0
         for event in events:
             self._dispatcher.notice(event)
             self._dispatcher.dispatch(self._engine.handle(event, now))
-        for requested in self._batches(writes) if writes else ():
+        for requested in self._batches(self._take_writes()) if self._may_take_writes() else ():
             self.counters.write_batches += 1
             self.counters.writes += len(requested.writes)
             self._dispatcher.dispatch(self._engine.handle(requested, now))
@@ -324,8 +317,7 @@ class EngineLoop:
         self._threads.abandon()
         if self._ticker is not None:
             self._ticker.stop()
-        if self._lingering is not None:
-            self._lingering.cancel()
+        self._batching.begun()
         not_taken = Refusal(RefusalCode.SHUTTING_DOWN, f"{reason}; the write was not accepted")
         for write in self._writes:
             self.tickets.answer(write.ticket, not_taken)

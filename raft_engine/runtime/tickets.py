@@ -35,6 +35,10 @@ class Tickets:
     def __len__(self) -> int:
         return len(self._writes) + len(self._others)
 
+    @property
+    def open_writes(self) -> int:
+        return len(self._writes)
+
     def open_write(self, done: WriteDone) -> Ticket:
         self._last += 1
         ticket = Ticket(self._last)

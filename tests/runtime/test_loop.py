@@ -21,13 +21,14 @@ from raft_engine.core.events import (
     WriteRequested,
 )
 from raft_engine.errors import Damaged, Panicked, RaftError, StorageFailed
+from raft_engine.runtime import batching
 from raft_engine.runtime.loop import EngineLoop
 from raft_engine.runtime.metrics_watch import MetricsWatch
 from raft_engine.runtime.ticker import Ticker
 from raft_engine.storage.interface import LogStorage
 from raft_engine.storage.memory import MemoryLog, MemorySnapshots
 from raft_engine.transport.local import LocalNetwork, LocalTransport
-from raft_engine.types.ids import LogIndex, Term
+from raft_engine.types.ids import LogIndex, Term, Ticket
 from raft_engine.types.log_id import BEFORE_LOG, LogId
 from raft_engine.types.membership import StoredMembership
 from raft_engine.types.metrics import RaftMetrics, ServerState
@@ -348,6 +349,32 @@ async def test_a_write_on_conditions_has_a_ticket_for_the_commit_and_one_for_the
     await turns()
     assert [CommitOutcome(LogId(1, 1, 7)), WriteOutcome(LogId(1, 1, 7), "result")] == heard
     assert 0 == len(loop.tickets)
+
+
+async def test_writes_gather_while_others_are_under_way_and_go_when_those_are_answered(
+    made, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(batching, "GATHERING_MAX_S", 60)
+    taken: list[list[Ticket]] = []
+
+    def answer(event: Event) -> list[Command]:
+        if isinstance(event, ClientWritesRequested):
+            taken.append([write.ticket for write in event.writes])
+        if isinstance(event, PeerConnected):
+            return [RespondWrites([(ticket, LogId(1, 1, 1), None) for ticket in taken[0]])]
+        return []
+
+    loop = made(ScriptedEngine(answer))
+    for data in (b"a", b"b", b"c"):
+        loop.write(data, lambda _: None)
+    await turns()
+    loop.write(b"d", lambda _: None)
+    loop.write(b"e", lambda _: None)
+    await turns()
+    assert [3] == [len(tickets) for tickets in taken]
+    loop.post(PeerConnected(peer(2)))
+    await turns()
+    assert [3, 2] == [len(tickets) for tickets in taken]
 
 
 async def test_a_write_lingers_no_longer_than_it_may(made):
