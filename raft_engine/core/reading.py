@@ -3,8 +3,8 @@
 Rules:
 1. A leader serves no read before an entry of its own term is committed.
 2. Read index: the commit index at the request, once a quorum has answered a heartbeat sent after the request.
-3. Lease: the commit index at once, while a quorum's answers are younger than the shortest election timeout less what clocks
-   may drift apart; not while leadership is being handed over, nor in that term after somebody was asked to take over.
+3. Lease: the commit index at once, while a quorum's answers are younger than the lease less what clocks may drift apart;
+   not while leadership is being handed over, nor in that term after somebody was asked to take over.
 4. A follower asks its leader for the index and waits until it has applied it. The answer serves every read that was there when
    it asked; those that come meanwhile share the next question.
 5. A recovering node serves no read.
@@ -107,7 +107,7 @@ def _not_leader(state: RaftState, leader: NodeId) -> Refusal:
 def _lease_read_allowed(state: RaftState, leader: LeaderState, now: Millis) -> bool:
     if leader.transfer is not None or leader.lease_given_up or state.committed < leader.first_index:
         return False
-    return now < quorum_acked_at(state, leader, now) + state.config.election_timeout_min_ms * (1 - CLOCK_DRIFT)
+    return now < quorum_acked_at(state, leader, now) + state.config.leader_lease_ms * (1 - CLOCK_DRIFT)
 
 
 def _wait_for_round(

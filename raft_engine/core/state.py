@@ -335,7 +335,7 @@ def restore(config: Config, me: PeerId, restored: Restored, random: Callable[[],
     state.ticked_at = now
     state.last_read_id = int(random() * READ_IDS)
     if vote.term > 0:
-        state.promised_until = now + config.election_timeout_min_ms
+        state.promised_until = now + config.leader_lease_ms
     alone = state.is_voter and len(state.membership.voters()) == 1
     state.election_deadline = now if alone else now + state.election_timeout()
     return state

@@ -61,7 +61,7 @@ def adopt_leader(state: RaftState, vote: Vote, now: Millis, out: Outbox) -> None
         out.report("leader_changed", f"node {leader} leads term {vote.term}", leader)
     state.outgoing_leader = None
     state.promised_to = leader
-    state.promised_until = now + state.config.election_timeout_min_ms
+    state.promised_until = now + state.config.leader_lease_ms
     state.seen_greater_log = False
     state.election_deadline = now + state.election_timeout()
 

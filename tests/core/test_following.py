@@ -208,7 +208,7 @@ def test_two_leaders_of_one_term_raise_an_alarm_and_the_first_is_kept():
 def test_following_moves_the_election_away():
     node = follower()
     node.hear(2, append(leads(3), at(0, 1)))
-    assert (node.now + 150, node.now + 150) == (node.state.promised_until, node.state.election_deadline)
+    assert (node.now + 120, node.now + 150) == (node.state.promised_until, node.state.election_deadline)
 
 
 # -- snapshots ----------------------------------------------------------------------------------------------------------------------------

@@ -137,9 +137,9 @@ def test_a_lease_read_is_served_at_once():
     assert [Respond(2, ReadOutcome(2))] == read(leader(), lease=True)
 
 
-def test_the_lease_ends_before_the_shortest_timeout_less_the_drift_of_clocks():
+def test_the_lease_ends_earlier_by_the_drift_of_clocks():
     node = leader()
-    node.now += 134
+    node.now += 107
     assert [ReadOutcome(2)] == outcomes(read(node, lease=True))
     node.now += 1
     assert [] == outcomes(read(node, lease=True))

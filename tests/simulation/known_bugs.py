@@ -168,7 +168,7 @@ VOTES = (
     ),
     bug(
         "restarted_leader_grants_its_successor_nothing",
-        "test tests/core/test_voting.py::test_after_the_shortest_timeout_somebody_else_is_granted",
+        "test tests/core/test_voting.py::test_after_the_lease_somebody_else_is_granted",
         "core.voting",
         "    return now < state.promised_until\n",
         "    return state.promised_until > 0\n",
@@ -371,7 +371,7 @@ READS = (
         "lease_outlives_the_promise",
         "seeds 60",
         "core.reading",
-        "state.config.election_timeout_min_ms * (1 - CLOCK_DRIFT)",
+        "state.config.leader_lease_ms * (1 - CLOCK_DRIFT)",
         "state.config.election_timeout_max_ms * 3",
         "a deposed leader serves old data",
     ),
