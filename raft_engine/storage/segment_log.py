@@ -76,7 +76,7 @@ LOG_DIRECTORY: Final = "log"
 SEGMENT_BYTES: Final = 16 * 1024 * 1024
 """16 MiB: zero-filling one takes tens of milliseconds, and a purge can free space in steps that small."""
 VERIFIED_BYTES: Final = 256 * 1024 * 1024
-"""How much of the sealed segments a start verifies: 0.1 to 0.2 s, and more than a log holds that is purged as it should be."""
+"""How much of the sealed segments a start verifies: under half a second, and more than a log holds that is purged as it should be."""
 _SPARE_WHEN_FILLED: Final = 4
 """The next segment is prepared when a quarter of the active one is used: early enough, never for a log that stays small."""
 
