@@ -128,9 +128,7 @@ class DiskStore(KeyValueStore):
         if not self._directory.exists():
             self._files.mkdir(self._directory)
             self._files.fsync_dir(self._directory.parent)
-        numbers = {
-            path: int(found[1]) for path in self._directory.iterdir() if (found := _FILE_PATTERN.fullmatch(path.name))
-        }
+        numbers = _numbered_files(self._directory)
         newest = max(numbers.values(), default=1)
         for path in [self._directory / _BUILDING_NAME, *(path for path, number in numbers.items() if number < newest)]:
             self._remove(path)
