@@ -330,12 +330,17 @@ class DiskStore(KeyValueStore):
 
     def _change(self, changes: Mapping[bytes, Item | None]) -> None:
         layer = self._now.layers[0]
-        layer.items.update(changes)  # one step: keys and values are plain bytes, so no other thread can come between
-        size = len(changes) * _ITEM_BYTES + sum(map(len, changes))
-        for item in changes.values():
+        items, size = layer.items, layer.size_bytes
+        for key, item in changes.items():
+            waiting = items.get(key, _ABSENT)
+            if isinstance(waiting, tuple):
+                size -= len(waiting[0])
+            elif waiting is _ABSENT:
+                size += _ITEM_BYTES + len(key)
             if item is not None:
                 size += len(item[0])
-        layer.size_bytes += size
+        items.update(changes)  # one step: keys and values are plain bytes, so no other thread can come between
+        layer.size_bytes = size
 
     def _recall(self, key: bytes) -> Remembered | None:
         found = next((layer.remembered[key] for layer in self._now.layers if key in layer.remembered), None)

@@ -94,6 +94,22 @@ def test_everything_is_there_again_after_closing(open_store):
     assert expected.remembered_count == after.remembered_count
 
 
+def test_only_what_waits_counts_towards_a_full_layer(open_store):
+    """Values that were replaced before they were written are gone: they need no room, and nothing is written for them."""
+    store = open_store(write_after_s=3600)
+    value = bytes(64 * 1024)
+    often = (
+        disk_store.WAITING_BYTES_MAX // len(value) + 2
+    )  # were they counted, the last one would wait until some are written
+    store.apply([entry(index, encode_put(b"same", value)) for index in range(1, often)])
+    for index in range(often, 2 * often):
+        store.apply([entry(index, encode_put(b"same", value))])
+    assert BEFORE_LOG == store.applied()
+    for index in range(2 * often, 3 * often):
+        store.apply([entry(index, encode_put(b"key%d" % index, value))])
+    assert store.applied().index >= 2 * often
+
+
 def test_a_repeated_command_is_recognised_after_a_restart(open_store):
     before = Log(open_store())
     before.put(b"k", b"v", None, b"once")
