@@ -51,6 +51,8 @@ def on_append_request(state: RaftState, sender: PeerId, request: AppendRequest, 
         return
     matching = _take(state, request, out)
     commit_upto(state, min(request.committed, matching.index), out)
+    if not request.wants_answer:
+        return
     accepted = AppendResponse(
         state.vote, request.session, request.check, request.round, True, matching, BEFORE_LOG, state.log.last
     )

@@ -151,7 +151,8 @@ def advance_commit(state: RaftState, leader: LeaderState, out: Outbox) -> None:
     for progress in leader.progress.values():
         idle = not progress.inflight and progress.mode is Mode.REPLICATE
         if idle and progress.committed_sent < min(state.committed, progress.matching):
-            _send_heartbeat(state, leader, progress, out)  # idle targets would hear of it a heartbeat later
+            # Idle targets would hear of it a heartbeat later. They have answered what it rests on.
+            _send_heartbeat(state, leader, progress, out, wants_answer=False)
 
 
 # -- targets -----------------------------------------------------------------------------------------------------------
@@ -208,12 +209,14 @@ def start_round(state: RaftState, leader: LeaderState, now: Millis, out: Outbox,
     return leader.round
 
 
-def _send_heartbeat(state: RaftState, leader: LeaderState, progress: Progress, out: Outbox) -> None:
+def _send_heartbeat(
+    state: RaftState, leader: LeaderState, progress: Progress, out: Outbox, *, wants_answer: bool = True
+) -> None:
     """Its `prev` is what the target acknowledged, so a target that lacks it shows itself (and no other does)."""
     prev = state.log.get(progress.matching) or BEFORE_LOG
     committed = LogIndex(min(state.committed, prev.index))
     progress.committed_sent = max(progress.committed_sent, committed)
-    request = AppendRequest(leader.vote, progress.session, True, leader.round, prev, committed)
+    request = AppendRequest(leader.vote, progress.session, True, leader.round, prev, committed, wants_answer=wants_answer)
     out.push(SendMessage(progress.peer, request))
 
 

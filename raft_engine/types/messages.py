@@ -48,6 +48,7 @@ class AppendRequest(msgspec.Struct, frozen=True):
     """Entries after `prev`, or none (a heartbeat). The entries travel behind the message as records, not inside it.
 
     `check`: the target had acknowledged `prev` when this was sent, so lacking it means that its log was lost.
+    `wants_answer`: False, if all that it says is how far is committed: a target that agrees need not say so again.
     """
 
     vote: Vote
@@ -57,6 +58,7 @@ class AppendRequest(msgspec.Struct, frozen=True):
     prev: LogId
     committed: LogIndex
     entries: tuple[Entry, ...] = ()
+    wants_answer: bool = True
 
 
 class AppendResponse(msgspec.Struct, frozen=True):

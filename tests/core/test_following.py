@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from raft_engine.core.commands import (
@@ -126,6 +127,14 @@ def test_the_commit_index_reaches_the_last_new_entry():
     node = follower()
     node.hear(2, append(leads(3), at(0, 1), entry(3, 2), entry(3, 3), committed=99))
     assert 3 == node.state.committed
+
+
+def test_a_notice_of_what_is_committed_is_answered_only_by_who_lacks_something():
+    node = follower(3, 3)
+    notice = msgspec.structs.replace(append(leads(3), at(3, 3), committed=3), wants_answer=False)
+    assert [Apply(0, at(3, 3))] == node.hear(2, notice)
+    lacking = follower(3)
+    assert [SendMessage(peer(2), conflict(at(3, 3), at(3, 2)))] == lacking.hear(2, notice)
 
 
 def test_the_commit_index_never_goes_back():

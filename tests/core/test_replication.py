@@ -134,8 +134,8 @@ def test_idle_targets_hear_of_a_commit_at_once():
     node = leader()
     node.write(b"a")
     node.flush()
-    beat = AppendRequest(MINE, 1, True, 1, mine(3), 3)
-    assert beat in sent(node.accept(2, 3), 2)
+    notice = AppendRequest(MINE, 1, True, 1, mine(3), 3, wants_answer=False)
+    assert notice in sent(node.accept(2, 3), 2)
 
 
 # -- rule 3: sessions and incarnations ---------------------------------------------------------------------------------------------

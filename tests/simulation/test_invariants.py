@@ -124,6 +124,10 @@ def test_a_forgotten_vote_is_noticed(simulation, follower):
 
 
 def test_a_lost_durable_entry_is_noticed(simulation, follower):
+    while (
+        follower.view.last != follower.durable.last
+    ):  # what is written without a sync survives the death of the process alone
+        go_on(simulation, 1)
     last = follower.durable.last
     lost = make_entry(last.term, last.node_id, LogIndex(last.index + 1), EntryKind.NORMAL, b"was durable")
     follower.durable.entries.append(lost)
