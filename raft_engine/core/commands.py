@@ -19,7 +19,7 @@ from raft_engine.types.ids import IoId, LogIndex, NodeId, PeerId, Ticket
 from raft_engine.types.log_id import LogId
 from raft_engine.types.membership import NodeAddress
 from raft_engine.types.messages import Message, SnapshotChunk
-from raft_engine.types.outcomes import Outcome
+from raft_engine.types.outcomes import Outcome, ReadOutcome, Refusal
 from raft_engine.types.snapshot import SnapshotMeta
 from raft_engine.types.vote import Vote
 
@@ -145,6 +145,13 @@ class RespondWrites(msgspec.Struct, frozen=True):
     writes: list[tuple[Ticket, LogId, object]]
 
 
+class RespondReads(msgspec.Struct, frozen=True):
+    """Reads that were asked for together, answered together."""
+
+    tickets: list[Ticket]
+    outcome: ReadOutcome | Refusal
+
+
 class Report(msgspec.Struct, frozen=True):
     """Something an operator may want to read in the log; `event` is snake_case, never per entry."""
 
@@ -170,6 +177,7 @@ Command = (
     | InstallSnapshot
     | Respond
     | RespondWrites
+    | RespondReads
     | Report
 )
 

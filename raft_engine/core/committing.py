@@ -70,7 +70,7 @@ def serve_reads(state: RaftState, out: Outbox) -> None:
     ready = [number for number, read in state.read_waiters.items() if 0 < read.index <= state.applied.index]
     for number in ready:
         read = state.read_waiters.pop(number)
-        out.respond(read.ticket, ReadOutcome(state.applied.index))
+        out.respond_reads(read.tickets, ReadOutcome(state.applied.index))
 
 
 def lose_writes(state: RaftState, after: int, why: str, out: Outbox) -> None:

@@ -3,7 +3,7 @@
     application ─┐                                  ┌─ log: SaveHardState, AppendEntries, TruncateLog, PurgeLog …
     timer ───────┼─ Event ─► Engine.handle ─► Command ─ network: SendMessage, ReplicateEntries, SendSnapshotChunk
     storage ─────┤            (rule modules)          ├─ state machine: Apply, BuildSnapshot, InstallSnapshot …
-    network ─────┘                                  └─ callers: Respond, RespondWrites
+    network ─────┘                                  └─ callers: Respond, RespondWrites, RespondReads
 
 The Engine holds no rule. It names, for each event, the rules that are concerned, in order; lower rooms never call up. What
 waits for a write (an answer that is a promise) waits in `RaftState.pending_io` and is done here when the write is durable.
@@ -51,7 +51,7 @@ from raft_engine.core.events import (
     PeerReplaced,
     PeerRolledBack,
     PurgeLogRequested,
-    ReadRequested,
+    ReadsRequested,
     RuntimeFlagsChanged,
     ShutdownRequested,
     SnapshotBuilt,
@@ -167,8 +167,8 @@ class Engine:
             replication.on_writes_requested(state, event.writes, now, out)
         elif isinstance(event, Ticked):
             ticking.on_ticked(state, now, out)
-        elif isinstance(event, ReadRequested):
-            reading.on_read_requested(state, event, now, out)
+        elif isinstance(event, ReadsRequested):
+            reading.on_reads_requested(state, event, now, out)
         elif isinstance(event, PeerConnected):
             replication.on_peer_connected(state, event, now, out)
         elif isinstance(event, PeerLost):

@@ -136,10 +136,13 @@ class WriteRequested(msgspec.Struct, frozen=True):
     commit_ticket: Ticket | None = None
 
 
-class ReadRequested(msgspec.Struct, frozen=True):
-    """`lease`: the leader's lease is enough. Otherwise a round of heartbeats confirms the leader (read index)."""
+class ReadsRequested(msgspec.Struct, frozen=True):
+    """All reads on the same terms that came in since the last batch; one event however many they are.
 
-    ticket: Ticket
+    `lease`: the leader's lease is enough. Otherwise a round of heartbeats confirms the leader (read index).
+    """
+
+    tickets: list[Ticket]
     lease: bool
     wait_ms: Millis
 
@@ -254,7 +257,7 @@ Event = (
     | SnapshotSendFailed
     | ClientWritesRequested
     | WriteRequested
-    | ReadRequested
+    | ReadsRequested
     | ElectRequested
     | HeartbeatRequested
     | SnapshotRequested

@@ -18,9 +18,9 @@ from raft_engine.types.vote import Vote
 
 @dataclass(slots=True)
 class PendingRead:
-    """A read that waits for a round to be confirmed.
+    """Reads that wait for a round to be confirmed.
 
-    `number` is the asker's: of a read waiter here (`requester` None), or of a follower's request.
+    `number` is the asker's: of read waiters here (`requester` None), or of a follower's request.
     """
 
     number: int

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from raft_engine.core.commands import Command, Report, Respond
+from raft_engine.core.commands import Command, Report, Respond, RespondReads
 from raft_engine.types.ids import NodeId, Ticket
-from raft_engine.types.outcomes import Outcome
+from raft_engine.types.outcomes import Outcome, ReadOutcome, Refusal
 
 
 class Outbox:
@@ -20,6 +20,9 @@ class Outbox:
 
     def respond(self, ticket: Ticket, outcome: Outcome) -> None:
         self.commands.append(Respond(ticket, outcome))
+
+    def respond_reads(self, tickets: list[Ticket], outcome: ReadOutcome | Refusal) -> None:
+        self.commands.append(RespondReads(tickets, outcome))
 
     def report(self, event: str, detail: str, node: NodeId | None = None, *, warning: bool = False) -> None:
         self.commands.append(Report(event, detail, node, warning))

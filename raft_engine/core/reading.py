@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from raft_engine.core.commands import SendMessage
 from raft_engine.core.committing import serve_reads
-from raft_engine.core.events import ReadRequested
+from raft_engine.core.events import ReadsRequested
 from raft_engine.core.leader import LeaderState, PendingRead
 from raft_engine.core.outbox import Outbox
 from raft_engine.core.quorum import highest_agreed
@@ -30,20 +30,21 @@ CLOCK_DRIFT = 0.1
 """Two clocks may run apart by this share: far beyond any oscillator, and what etcd's users are told to expect of VMs."""
 
 
-def on_read_requested(state: RaftState, event: ReadRequested, now: Millis, out: Outbox) -> None:
-    """A caller here wants to read."""
+def on_reads_requested(state: RaftState, event: ReadsRequested, now: Millis, out: Outbox) -> None:
+    """Callers here want to read."""
     if state.recovery is not None:
         detail = f"node {state.me.node_id} is recovering until its log holds {state.recovery.until}"
-        out.respond(event.ticket, Refusal(RefusalCode.RECOVERING, detail, state.known_leader, hint="ask another node"))
+        recovering = Refusal(RefusalCode.RECOVERING, detail, state.known_leader, hint="ask another node")
+        out.respond_reads(event.tickets, recovering)
         return
     leader = state.leader
     handed_over = state.handed_over is not None and not event.lease
     if leader is None and (event.lease or state.known_leader is None) and not handed_over:
-        out.respond(event.ticket, state.refuse_not_leader())
+        out.respond_reads(event.tickets, state.refuse_not_leader())
         return
     state.last_read_id += 1
     number = state.last_read_id
-    state.read_waiters[number] = ReadWaiter(event.ticket, 0, now + event.wait_ms)
+    state.read_waiters[number] = ReadWaiter(event.tickets, 0, now + event.wait_ms)
     if leader is None:
         _ask_leader(state, now, out)
     elif event.lease and _lease_read_allowed(state, leader, now):
@@ -87,7 +88,7 @@ def on_read_index_response(state: RaftState, response: ReadIndexResponse, now: M
     asked = [number for number, read in state.read_waiters.items() if number <= response.request_id and not read.index]
     for number in asked:
         if response.index == 0:
-            out.respond(state.read_waiters.pop(number).ticket, _not_leader(state, response.leader))
+            out.respond_reads(state.read_waiters.pop(number).tickets, _not_leader(state, response.leader))
         else:
             state.read_waiters[number].index = response.index
     if asked:
@@ -114,20 +115,26 @@ def _wait_for_round(
     state: RaftState, leader: LeaderState, number: int, requester: PeerId | None, now: Millis, out: Outbox
 ) -> None:
     leader.waiting_reads.append((number, requester))
-    confirm(state, now, out)
+    _begin_round(state, leader, now, out)
 
 
 def confirm(state: RaftState, now: Millis, out: Outbox) -> None:
-    """Serve the reads whose round a quorum has answered; begin the next round when some wait for one."""
+    """A quorum may have answered: serve the reads whose round that was; begin the next round when some wait for one."""
     leader = state.leader
-    if leader is None or not (leader.reads or leader.waiting_reads):
+    if leader is None:
         return
     if leader.reads:
         confirmed = _confirmed_round(state, leader)
+        if leader.reads[0].round > confirmed:
+            return
         while leader.reads and leader.reads[0].round <= confirmed:
             read = leader.reads.pop(0)
             _answer(state, read.number, read.requester, read.index, out)
         serve_reads(state, out)
+    _begin_round(state, leader, now, out)
+
+
+def _begin_round(state: RaftState, leader: LeaderState, now: Millis, out: Outbox) -> None:
     if leader.waiting_reads and not leader.reads and state.committed >= leader.first_index:
         round_ = start_round(state, leader, now, out)
         index = state.committed
@@ -172,7 +179,7 @@ def _end_wait(state: RaftState, number: int, out: Outbox) -> None:
     detail = f"index {read.index} is not applied yet" if read.index else "no quorum has confirmed the leader"
     extra = {} if read.index or state.leader is None else _who_confirmed(state, state.leader, number)
     refusal = Refusal(RefusalCode.TIMED_OUT, f"the read was not served in time: {detail}", state.known_leader, extra=extra)
-    out.respond(read.ticket, refusal)
+    out.respond_reads(read.tickets, refusal)
 
 
 def _who_confirmed(state: RaftState, leader: LeaderState, number: int) -> dict[str, object]:

@@ -124,9 +124,9 @@ class HandedOver:
 
 @dataclass(slots=True)
 class ReadWaiter:
-    """A read at this node: `index` 0 until the leader has said from which index on it may be served."""
+    """Reads at this node, asked for together: `index` 0 until the leader has said from which index on they may be served."""
 
-    ticket: Ticket
+    tickets: list[Ticket]
     index: int
     deadline: Millis
 
@@ -202,7 +202,7 @@ class RaftState:
     last_read_id: int = 0
     """It begins anywhere, so that a late answer to a question from before a restart answers none of now."""
     read_question: int = 0
-    """The last read for whom the leader was asked, until it answers; 0: no question is under way."""
+    """The last reads for whom the leader was asked, until it answers; 0: no question is under way."""
     read_asked_of: NodeId = NOBODY
     read_asked_at: Millis = 0.0
     shut_down: bool = False

@@ -126,7 +126,7 @@ def fail_reads(state: RaftState, out: Outbox) -> None:
     """The leader that was to confirm these reads is no longer it."""
     state.read_question = 0
     for number in [number for number, read in state.read_waiters.items() if not read.index]:
-        out.respond(state.read_waiters.pop(number).ticket, state.refuse_not_leader())
+        out.respond_reads(state.read_waiters.pop(number).tickets, state.refuse_not_leader())
 
 
 def drop_candidacy(state: RaftState, code: RefusalCode, why: str, out: Outbox) -> None:

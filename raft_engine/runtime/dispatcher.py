@@ -21,6 +21,7 @@ from raft_engine.core.commands import (
     Report,
     ResetLog,
     Respond,
+    RespondReads,
     RespondWrites,
     SaveHardState,
     SendMessage,
@@ -100,6 +101,8 @@ class Dispatcher:
                 self._apply_worker.put(command)
             case RespondWrites():
                 self._tickets.answer_writes(command.writes)
+            case RespondReads():
+                self._tickets.answer_reads(command.tickets, command.outcome)
             case Respond():
                 self._tickets.answer(command.ticket, command.outcome)
             case SaveHardState():

@@ -1,7 +1,7 @@
 """The one owner of the engine: takes what happened, in batches, has the core decide, hands out what to do.
 
 Events gather in a list; one pass over it (a drain) reads the clock once and asks for no task and no future. Writes that
-come in between drains become one event. What the hands report while commands are carried out (entries applied in place)
+come in between drains become one event, and so do reads. What the hands report while commands are carried out (entries applied in place)
 is taken up in the same drain.
 When something fails here, in the core, the state machine or the disk, the engine ends for good: everybody who waits is
 told, and nothing is acknowledged afterwards.
@@ -30,6 +30,7 @@ from raft_engine.core.events import (
     PeerLost,
     PeerReplaced,
     PeerRolledBack,
+    ReadsRequested,
     ShutdownRequested,
     Ticked,
     WriteRequested,
@@ -93,6 +94,8 @@ class EngineLoop:
         self._loop = asyncio.get_running_loop()
         self._ended = ended
         self._events: list[Event] = []
+        self._reads: dict[tuple[bool, Millis], list[Ticket]] = {}
+        """By their terms: (lease, wait)."""
         self._writes: list[ClientWrite] = []
         self._writes_bytes = 0
         self._batching = Batching(config.api_batch_linger_ms / 1000, config.max_append_entries, self._wake)
@@ -170,6 +173,18 @@ class EngineLoop:
             return NO_TICKET
         ticket = self.tickets.open_write(done)
         self._writes.append(ClientWrite(ticket, data))
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._drain)
+        return ticket
+
+    def read(self, lease: bool, wait_ms: Millis, done: Done) -> Ticket:
+        """Have a read confirmed, with all others on the same terms; `done` is called once, never before this returns."""
+        if self._is_full():
+            self._loop.call_soon(done, self._overloaded())
+            return NO_TICKET
+        ticket = self.tickets.open(done)
+        self._reads.setdefault((lease, wait_ms), []).append(ticket)
         if not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._drain)
@@ -268,7 +283,7 @@ class EngineLoop:
         self.watch.look(now)
 
     def _is_waiting(self) -> bool:
-        return bool(self._events) or self._may_take_writes()
+        return bool(self._events or self._reads) or self._may_take_writes()
 
     def _may_take_writes(self) -> bool:
         waiting = len(self._writes)
@@ -279,6 +294,10 @@ class EngineLoop:
         for event in events:
             self._dispatcher.notice(event)
             self._dispatcher.dispatch(self._engine.handle(event, now))
+        if self._reads:
+            reads, self._reads = self._reads, {}
+            for (lease, wait_ms), tickets in reads.items():
+                self._dispatcher.dispatch(self._engine.handle(ReadsRequested(tickets, lease, wait_ms), now))
         for requested in self._batches(self._take_writes()) if self._may_take_writes() else ():
             self.counters.write_batches += 1
             self.counters.writes += len(requested.writes)
@@ -323,6 +342,7 @@ class EngineLoop:
             self.tickets.answer(write.ticket, not_taken)
         self.tickets.answer_all(reason)
         self._events.clear()
+        self._reads.clear()
         self._writes.clear()
         self.watch.current()
         self._ended()

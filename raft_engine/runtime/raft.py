@@ -17,7 +17,7 @@ import msgspec
 
 from raft_engine.config import Config
 from raft_engine.core.engine import Engine
-from raft_engine.core.events import BarrierRequested, Event, MembershipChangeRequested, ReadRequested, RuntimeFlagsChanged
+from raft_engine.core.events import BarrierRequested, Event, MembershipChangeRequested, RuntimeFlagsChanged
 from raft_engine.core.state import Restored
 from raft_engine.errors import Overloaded, RaftError, change_refused, read_refused, refused
 from raft_engine.runtime.loop import NO_TICKET, EngineLike, EngineLoop, outcome_error
@@ -209,8 +209,9 @@ class Raft:
 
     def submit_read(self, lease: bool, wait_ms: float, done: Done) -> Ticket:
         """Ask for a read index; `done` gets a `ReadOutcome` or a `Refusal`. Raises: Fatal: the engine is gone."""
-        self._check_running()
-        return self._loop.request(lambda ticket: ReadRequested(ticket, lease, wait_ms), done)
+        if self._loop.is_over:
+            raise self._stopped()
+        return self._loop.read(lease, wait_ms, done)
 
     async def read_index(self, *, lease: bool = False, timeout_s: float = 5) -> LogIndex:
         """Return once what is read from the state machine is linearizable, and how far it is applied at least.
@@ -219,7 +220,7 @@ class Raft:
             lease: trust the leader's lease (clocks of bounded drift) instead of asking a quorum.
         Raises: Refused, Fatal.
         """
-        outcome = await self._ask(lambda ticket: ReadRequested(ticket, lease, timeout_s * 1000), timeout_s, read_refused)
+        outcome = await self._wait_for(lambda done: self._loop.read(lease, timeout_s * 1000, done), timeout_s, read_refused)
         assert isinstance(outcome, ReadOutcome), outcome
         return outcome.index
 
@@ -449,9 +450,14 @@ class Raft:
         self, event: Callable[[Ticket], Event], wait_s: float, as_error: Callable[[Refusal], RaftError]
     ) -> Outcome:
         """Return the outcome of a request that is not a refusal."""
+        return await self._wait_for(lambda done: self._loop.request(event, done), wait_s, as_error)
+
+    async def _wait_for(
+        self, submit: Callable[[Done], Ticket], wait_s: float, as_error: Callable[[Refusal], RaftError]
+    ) -> Outcome:
         self._check_running()
         answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        ticket = self._loop.request(event, resolve(answer))
+        ticket = submit(resolve(answer))
         outcome = await self._answered(answer, ticket, wait_s + ANSWER_GRACE_S)
         if isinstance(outcome, Refusal):
             raise self._error(outcome, as_error)

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from raft_engine.types.ids import Ticket
 from raft_engine.types.log_id import LogId
-from raft_engine.types.outcomes import Outcome, Refusal, RefusalCode, WriteOutcome
+from raft_engine.types.outcomes import Outcome, ReadOutcome, Refusal, RefusalCode, WriteOutcome
 
 Answer = TypeVar("Answer")
 
@@ -75,6 +75,13 @@ class Tickets:
                     done(WriteOutcome(log_id, result))
                 except Exception:
                     logger.exception("a caller's callback failed on %s", log_id)
+
+    def answer_reads(self, tickets: list[Ticket], outcome: ReadOutcome | Refusal) -> None:
+        pop = self._others.pop
+        for ticket in tickets:
+            done = pop(ticket, None)
+            if done is not None:
+                _call(done, outcome)
 
     def answer_all(self, reason: str) -> None:
         """The engine is gone: writes may or may not be committed by the others, everything else was not done."""

@@ -24,6 +24,7 @@ from raft_engine.core.commands import (
     Report,
     ResetLog,
     Respond,
+    RespondReads,
     RespondWrites,
     SaveHardState,
     SendMessage,
@@ -279,6 +280,9 @@ class Cluster:
                 self.say(f"  {number} reports {command.event}: {command.detail}")
             elif isinstance(command, Respond):
                 self.say(f"  {number} answers {self._tickets[command.ticket]}: {describe_outcome(command.outcome)}")
+            elif isinstance(command, RespondReads):
+                for ticket in command.tickets:
+                    self.say(f"  {number} answers {self._tickets[ticket]}: {describe_outcome(command.outcome)}")
             elif isinstance(command, RespondWrites):
                 for ticket, log_id, result in command.writes:
                     self.say(f"  {number} answers {self._tickets[ticket]}: {describe_outcome(WriteOutcome(log_id, result))}")

@@ -24,7 +24,7 @@ from raft_engine.core.events import (
     MembershipChangeRequested,
     PeerLost,
     PurgeLogRequested,
-    ReadRequested,
+    ReadsRequested,
     RuntimeFlagsChanged,
     SnapshotRequested,
     StepDownRequested,
@@ -384,7 +384,7 @@ def read(cluster: Cluster, words: Words) -> None:
     line = _read(words, flags=["lease"], options=["wait"], plain=1)
     lease = bool(line.flags)
     ticket = cluster.ticket("lease read" if lease else "read")
-    _ask(cluster, line.plain[0], ReadRequested(ticket, lease, line.number("wait", WAIT_MS)))
+    _ask(cluster, line.plain[0], ReadsRequested([ticket], lease, line.number("wait", WAIT_MS)))
 
 
 def heartbeat(cluster: Cluster, words: Words) -> None:

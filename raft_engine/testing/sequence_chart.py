@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from raft_engine.core.commands import Command, ReplicateEntries, SendMessage
-from raft_engine.core.events import ClientWritesRequested, LogIoFlushed, MessageReceived, ReadRequested
+from raft_engine.core.events import ClientWritesRequested, LogIoFlushed, MessageReceived, ReadsRequested
 from raft_engine.testing import sim_words
 from raft_engine.testing.sim_faults import Happened, is_of_a_link
 from raft_engine.testing.sim_node import Notice, SimNode
@@ -82,7 +82,7 @@ class Recorder:
         else:
             head = sim_words.notice(node, told)
             is_news = bool(texts) if isinstance(told, LogIoFlushed) else bool(texts or head)
-            is_news = is_news and not (isinstance(told, ClientWritesRequested | ReadRequested) and set(texts) <= _SENT_AWAY)
+            is_news = is_news and not (isinstance(told, ClientWritesRequested | ReadsRequested) and set(texts) <= _SENT_AWAY)
         for command in commands:
             if isinstance(command, SendMessage | ReplicateEntries):
                 self._sent.append((_key(node.node_id, command), now, command))

@@ -13,7 +13,7 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, cast
 
-from raft_engine.core.events import ClientWrite, ClientWritesRequested, ReadRequested
+from raft_engine.core.events import ClientWrite, ClientWritesRequested, ReadsRequested
 from raft_engine.kv.commands import Applied, Condition, ConditionFailed, encode_delete, encode_put
 from raft_engine.kv.memory_store import MemoryStore
 from raft_engine.testing.linearizability import Action, Operation, StaleRead, check, check_stale
@@ -178,7 +178,7 @@ class Clients:
             self.history.append(operation)
 
         ticket = node.tickets.open(told)
-        node.feed(ReadRequested(ticket, mode == "lease", READ_WAIT_MS))
+        node.feed(ReadsRequested([ticket], mode == "lease", READ_WAIT_MS))
 
     def _see(self, operation: ClientOperation, node: SimNode) -> None:
         store = node.machine.inner

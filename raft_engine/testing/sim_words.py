@@ -16,6 +16,7 @@ from raft_engine.core.commands import (
     PurgeLog,
     ResetLog,
     Respond,
+    RespondReads,
     RespondWrites,
     SaveHardState,
     TruncateLog,
@@ -29,7 +30,7 @@ from raft_engine.core.events import (
     MembershipChangeRequested,
     PeerReplaced,
     PurgeLogRequested,
-    ReadRequested,
+    ReadsRequested,
     SnapshotBuilt,
     SnapshotInstalled,
     SnapshotRequested,
@@ -128,7 +129,7 @@ def notice(node: SimNode, told: Notice) -> str:
             return f"on its disk now: {_vote(node.durable.hard_state.vote)}, log up to {_id(node.durable.last)}"
         case ClientWritesRequested(writes):
             return "; ".join(f"a client asks to {_write(write.data)}" for write in writes)
-        case ReadRequested(lease=lease):
+        case ReadsRequested(lease=lease):
             return f"a client asks to read by {'lease' if lease else 'read index'}"
         case Applied(upto):
             return f"has applied up to {_id(upto)}"
@@ -185,7 +186,7 @@ def done(commands: Sequence[Command]) -> Iterator[str]:
                 yield f"purges up to {_id(upto)}"
             case ResetLog(_, upto):
                 yield f"drops its log, goes on after {_id(upto)}"
-            case Respond(_, outcome):
+            case Respond(_, outcome) | RespondReads(_, outcome):
                 yield _outcome(outcome)
             case RespondWrites(writes):
                 yield f"answers the write of {', '.join(_id(log_id) for _ticket, log_id, _result in writes)}"

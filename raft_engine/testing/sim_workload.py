@@ -22,7 +22,7 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from raft_engine.core.events import ClientWrite, ClientWritesRequested, ReadRequested
+from raft_engine.core.events import ClientWrite, ClientWritesRequested, ReadsRequested
 from raft_engine.storage.interface import StateMachine
 from raft_engine.types.ids import NodeId
 from raft_engine.types.log_id import LogId
@@ -110,7 +110,7 @@ class WorkloadUsers:
             if outcome.index < floor:
                 self._simulation.violated(f"client history: a read saw {outcome.index} after {floor} was acknowledged")
 
-        node.feed(ReadRequested(node.tickets.open(told), is_lease, READ_WAIT_MS))
+        node.feed(ReadsRequested([node.tickets.open(told)], is_lease, READ_WAIT_MS))
 
     def check(self) -> None:
         committed = self._simulation.committed

@@ -11,7 +11,7 @@ from itertools import groupby
 
 from raft_engine.config import Config
 from raft_engine.core import invariants
-from raft_engine.core.commands import Command, ReplicateEntries, Report, Respond, SendMessage
+from raft_engine.core.commands import Command, ReplicateEntries, Report, Respond, RespondReads, SendMessage
 from raft_engine.core.engine import Engine
 from raft_engine.core.events import (
     Applied,
@@ -86,7 +86,7 @@ def reports(commands: Iterable[Command]) -> list[str]:
 
 
 def outcomes(commands: Iterable[Command]) -> list[Outcome]:
-    return [command.outcome for command in commands if isinstance(command, Respond)]
+    return [command.outcome for command in commands if isinstance(command, Respond | RespondReads)]
 
 
 def sent(commands: Iterable[Command], to: int | None = None) -> list[Message]:

@@ -6,7 +6,7 @@ from raft_engine.core.commands import Apply, Respond, RespondWrites, SaveHardSta
 from raft_engine.core.events import (
     Applied,
     MessageReceived,
-    ReadRequested,
+    ReadsRequested,
     ShutdownRequested,
     SnapshotChunkStored,
     SnapshotInstalled,
@@ -181,7 +181,7 @@ def test_a_read_waits_for_its_index_to_be_applied():
     node.write(b"a")
     node.flush()
     node.accept(2, 3)
-    node.do(ReadRequested(node.ticket(), False, 1000.0))
+    node.do(ReadsRequested([node.ticket()], False, 1000.0))
     assert [] == outcomes(node.accept(2, 3))
     assert [ReadOutcome(3)] == outcomes(node.applied(mine(3), 1))
 

@@ -9,7 +9,7 @@ from raft_engine.core.events import (
     ElectRequested,
     MembershipChangeRequested,
     PeerLost,
-    ReadRequested,
+    ReadsRequested,
     ShutdownRequested,
     TransferLeaderRequested,
 )
@@ -158,7 +158,7 @@ def test_writes_stay_held_while_the_target_is_being_elected():
 
 
 def read(node: Node, *, lease: bool = False):
-    return node.do(ReadRequested(node.ticket(), lease, 1000.0))
+    return node.do(ReadsRequested([node.ticket()], lease, 1000.0))
 
 
 def test_reads_wait_for_the_new_leaders_name_too():

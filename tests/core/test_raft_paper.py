@@ -19,7 +19,7 @@ from raft_engine.core.events import (
     MembershipChangeRequested,
     PeerConnected,
     PeerLost,
-    ReadRequested,
+    ReadsRequested,
     SnapshotChunkStored,
     SnapshotInstalled,
     TransferLeaderRequested,
@@ -559,7 +559,7 @@ def test_8_a_new_leader_begins_its_term_with_a_blank_entry():
 
 def test_8_a_read_waits_for_the_leaders_first_commit_and_then_for_heartbeats_of_a_majority():
     node = elected()
-    assert [] == outcomes(node.do(ReadRequested(node.ticket(), False, 1000.0)))
+    assert [] == outcomes(node.do(ReadsRequested([node.ticket()], False, 1000.0)))
     node.flush()
     assert [] == outcomes(node.accept(2, 2))
     node.applied(at(1, 2, node=1), 2)
@@ -604,9 +604,9 @@ def test_d6_4_a_lease_is_counted_from_when_the_heartbeat_was_sent():
     node.now += 90
     node.accept(2, 2)
     node.accept(3, 2)
-    assert [ReadOutcome(2)] == outcomes(node.do(ReadRequested(node.ticket(), True, 1000.0)))
+    assert [ReadOutcome(2)] == outcomes(node.do(ReadsRequested([node.ticket()], True, 1000.0)))
     node.now += 45
-    assert [] == outcomes(node.do(ReadRequested(node.ticket(), True, 1000.0)))
+    assert [] == outcomes(node.do(ReadsRequested([node.ticket()], True, 1000.0)))
 
 
 def test_d9_6_a_node_that_cannot_win_asks_without_raising_its_term():

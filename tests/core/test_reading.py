@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from raft_engine.core.commands import Respond, SendMessage
+from raft_engine.core.commands import RespondReads, SendMessage
 from raft_engine.core.events import (
     ElectRequested,
     MembershipChangeRequested,
@@ -10,7 +10,7 @@ from raft_engine.core.events import (
     PeerConnected,
     PeerLost,
     PeerReplaced,
-    ReadRequested,
+    ReadsRequested,
     TransferLeaderRequested,
 )
 from raft_engine.types.hard_state import Recovery
@@ -21,7 +21,7 @@ from tests.core.builder import Node, append, at, elected, grant, leader, leads, 
 
 
 def read(node: Node, *, lease: bool = False, wait_ms: float = 1000.0):
-    return node.do(ReadRequested(node.ticket(), lease, wait_ms))
+    return node.do(ReadsRequested([node.ticket()], lease, wait_ms))
 
 
 def rounds(commands) -> list[int]:
@@ -71,7 +71,13 @@ def test_a_read_begins_a_round():
 def test_a_read_is_served_when_a_quorum_has_answered_its_round():
     node = leader()
     read(node)
-    assert [Respond(2, ReadOutcome(2))] == node.accept(2, 2)
+    assert [RespondReads([2], ReadOutcome(2))] == node.accept(2, 2)
+
+
+def test_reads_that_were_asked_for_together_are_answered_together():
+    node = leader()
+    node.do(ReadsRequested([2, 3, 4], False, 1000.0))
+    assert [RespondReads([2, 3, 4], ReadOutcome(2))] == node.accept(2, 2)
 
 
 def test_an_answer_to_an_earlier_round_serves_nothing():
@@ -134,7 +140,7 @@ def reads(commands) -> list[ReadOutcome]:
 
 
 def test_a_lease_read_is_served_at_once():
-    assert [Respond(2, ReadOutcome(2))] == read(leader(), lease=True)
+    assert [RespondReads([2], ReadOutcome(2))] == read(leader(), lease=True)
 
 
 def test_the_lease_ends_earlier_by_the_drift_of_clocks():
@@ -189,6 +195,12 @@ def test_a_follower_serves_what_it_has_applied():
     node = follower()
     read(node)
     assert [ReadOutcome(3)] == outcomes(node.hear(2, ReadIndexResponse(1, 3, 2)))
+
+
+def test_a_follower_asks_once_for_reads_that_were_asked_for_together():
+    node = follower()
+    assert [ReadIndexRequest(1)] == questions(node.do(ReadsRequested([2, 3], False, 1000.0)))
+    assert [RespondReads([2, 3], ReadOutcome(3))] == node.hear(2, ReadIndexResponse(1, 3, 2))
 
 
 def test_a_follower_waits_until_it_has_applied_the_index():

@@ -10,12 +10,12 @@ import msgspec
 import pytest
 
 from raft_engine.config import Config
-from raft_engine.core.commands import Command, Respond, RespondWrites
+from raft_engine.core.commands import Command, Respond, RespondReads, RespondWrites
 from raft_engine.core.events import (
     ClientWritesRequested,
     Event,
     PeerConnected,
-    ReadRequested,
+    ReadsRequested,
     ShutdownRequested,
     Ticked,
     WriteRequested,
@@ -129,7 +129,7 @@ async def test_an_exception_in_the_core_ends_the_engine_and_tells_everybody(made
     loop = made(engine)
     heard = []
     loop.write(b"a", heard.append)
-    loop.request(lambda ticket: ReadRequested(ticket, False, 1000), heard.append)
+    loop.read(False, 1000, heard.append)
     await turns()
     loop.post(PeerConnected(peer(2)))
     loop.post(PeerConnected(peer(3)))
@@ -182,16 +182,71 @@ async def test_a_write_that_the_engine_never_saw_was_not_accepted(made):
     assert engine.events() == [ShutdownRequested("shutting down")]
 
 
-async def test_an_answer_reaches_the_one_who_asked(made):
-    def answer(event: Event) -> list[Command]:
-        return [Respond(event.ticket, ReadOutcome(LogIndex(7)))] if isinstance(event, ReadRequested) else []
+def serve_reads(event: Event) -> list[Command]:
+    return [RespondReads(event.tickets, ReadOutcome(LogIndex(7)))] if isinstance(event, ReadsRequested) else []
 
-    loop = made(ScriptedEngine(answer))
+
+async def test_an_answer_reaches_the_one_who_asked(made):
+    loop = made(ScriptedEngine(serve_reads))
     heard = []
-    loop.request(lambda ticket: ReadRequested(ticket, False, 1000), heard.append)
+    loop.read(False, 1000, heard.append)
     assert heard == []
     await turns()
     assert heard == [ReadOutcome(LogIndex(7))]
+
+
+async def test_reads_of_one_turn_on_the_same_terms_become_one_event(made):
+    engine = ScriptedEngine()
+    loop = made(engine)
+    plain = [loop.read(False, 1000, lambda _: None) for _ in range(3)]
+    lease = [loop.read(True, 1000, lambda _: None) for _ in range(2)]
+    patient = [loop.read(False, 2000, lambda _: None)]
+    await turns()
+    assert engine.events() == [
+        ReadsRequested(plain, False, 1000),
+        ReadsRequested(lease, True, 1000),
+        ReadsRequested(patient, False, 2000),
+    ]
+
+
+async def test_a_read_that_is_asked_for_by_an_answer_is_handled_too(made):
+    loop = made(ScriptedEngine(serve_reads))
+    heard = []
+    loop.read(False, 1000, lambda _: loop.read(False, 1000, heard.append))
+    await turns()
+    assert heard == [ReadOutcome(LogIndex(7))]
+
+
+async def test_a_forgotten_read_is_answered_to_nobody_and_its_neighbours_are(made):
+    loop = made(ScriptedEngine(serve_reads))
+    heard, forgotten = [], []
+    loop.tickets.drop(loop.read(False, 1000, forgotten.append))
+    loop.read(False, 1000, heard.append)
+    await turns()
+    assert (heard, forgotten) == ([ReadOutcome(LogIndex(7))], [])
+
+
+async def test_a_read_beyond_the_bound_is_refused_and_the_core_never_hears_of_it(made):
+    engine = ScriptedEngine()
+    loop = made(engine, Config(api_channel_size=1))
+    heard = []
+    ticket = loop.read(False, 1000, lambda _: None)
+    loop.read(False, 1000, heard.append)
+    assert heard == []
+    await turns()
+    assert [refusal.code for refusal in heard] == [RefusalCode.OVERLOADED]
+    assert engine.events() == [ReadsRequested([ticket], False, 1000)]
+
+
+async def test_a_read_that_the_engine_never_saw_is_told_of_its_end(made):
+    engine = ScriptedEngine()
+    loop = made(engine)
+    heard = []
+    loop.read(False, 1000, heard.append)
+    loop.stop("shutting down")
+    await turns()
+    assert [refusal.code for refusal in heard] == [RefusalCode.SHUTTING_DOWN]
+    assert engine.events() == [ShutdownRequested("shutting down")]
 
 
 async def test_time_goes_on_by_ticks(made):

@@ -346,7 +346,7 @@ READS = (
         "reads_without_asking_anybody",
         "seeds 40",
         "core.reading",
-        "    leader.waiting_reads.append((number, requester))\n    confirm(state, now, out)\n",
+        "    leader.waiting_reads.append((number, requester))\n    _begin_round(state, leader, now, out)\n",
         "    _answer(state, number, requester, state.committed, out)\n",
         "a deposed leader serves old data",
     ),
