@@ -99,12 +99,12 @@ mutants: ## How many seeds the simulator needs to find each of the known bugs: m
 bench: ## Every claim of speed, beside its peers in one run: a table, JSON and a plot; ROWS="puts reads" for some
 	@sh scripts/setup.sh dev
 	@sh benchmarks/install.sh
-	@$(BIN)/python benchmarks/run.py $(ROWS)
+	@.bench/venv/bin/python benchmarks/run.py $(ROWS)
 
 scale: ## How rate, latency, memory and start-up go with nodes, clients, values, log, keys and clusters; CURVES="nodes log" for some
 	@sh scripts/setup.sh dev
 	@sh benchmarks/install.sh
-	@$(BIN)/python benchmarks/scale.py $(CURVES)
+	@.bench/venv/bin/python benchmarks/scale.py $(CURVES)
 
 soak: ## Three real nodes under mixed load with faults for MINUTES=60 minutes: nothing is lost, and no memory, file or disk grows
 	@sh scripts/setup.sh dev
@@ -113,7 +113,7 @@ soak: ## Three real nodes under mixed load with faults for MINUTES=60 minutes: n
 profile: ## Where the time of a write goes: a table and a flame graph of leader and follower in benchmarks/results/
 	@sh scripts/setup.sh dev
 	@sh benchmarks/install.sh
-	@$(BIN)/python benchmarks/flame.py
+	@.bench/venv/bin/python benchmarks/flame.py
 
 clean: ## Remove .venv and everything that was made here
 	rm -rf .venv .demo .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info

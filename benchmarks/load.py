@@ -17,6 +17,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -53,6 +54,20 @@ def wrk(system: System, connections: int, seconds: float, *, url: str | None = N
         raise BenchError(f"wrk against {system.name} failed: {done.stderr or done.stdout}")
     seen = json.loads(done.stdout.strip().splitlines()[-1])
     return Load(seen["per_s"], seen["p50_us"] / 1000, seen["p99_us"] / 1000, seen["bad"])
+
+
+def wrk_on_all(system: System, connections: int, seconds: float, **environment: object) -> Load:
+    """As `wrk`, the connections spread evenly over all nodes; the percentiles are those of the slowest node."""
+    count = len(system.urls)
+    shares = [connections // count + (number < connections % count) for number in range(count)]
+    with ThreadPoolExecutor(count) as threads:
+        seen = list(threads.map(lambda url, share: wrk(system, share, seconds, url=url, **environment), system.urls, shares))
+    return Load(
+        sum(load.per_s for load in seen),
+        max(load.p50_ms for load in seen),
+        max(load.p99_ms for load in seen),
+        sum(load.bad for load in seen),
+    )
 
 
 def h2load_put(system: System, connections: int, seconds: float, value_bytes: int = 256) -> Load:

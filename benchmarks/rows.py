@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from load import Gap, h2load_put, open_loop, wrk
+from load import Gap, h2load_put, open_loop, wrk, wrk_on_all
 from systems import BIN, SKELETON, WORK, BenchError, Etcd, Ours, Skeleton, System, call, etcd_binaries
 
 HERE = Path(__file__).resolve().parent
@@ -137,18 +137,21 @@ def batches(options: Options) -> Iterator[Row]:
 
 
 def reads(options: Options) -> Iterator[Row]:
-    """Linearizable GET, 64 connections, on the leader and spread over all nodes."""
+    """Linearizable GET, 64 connections, on the leader, on a follower, and spread over all nodes."""
     with ExitStack() as stack:
         systems = _peers(stack)
         for system in systems.values():
             for _ in range(2):  # random keys: nearly all of 1,000 are there after twice 1 s
                 wrk(system, 64, 1.0, KEYS=1000)
-        for where in ("on the leader", "on a follower"):
+        for where in ("on the leader", "on a follower", "spread over all nodes"):
             row = Row(f"linearizable GET/s, 64 connections, {where}", "1/s", {"best etcd": 3.0})
             for name in turns(list(systems), options.rounds):
                 system = systems[name]
-                node = system.leader() if where == "on the leader" else (system.leader() + 1) % 3
-                seen = wrk(system, 64, options.seconds, url=system.urls[node], ACTION="get", KEYS=1000)
+                if where == "spread over all nodes":
+                    seen = wrk_on_all(system, 64, options.seconds, ACTION="get", KEYS=1000)
+                else:
+                    node = system.leader() if where == "on the leader" else (system.leader() + 1) % 3
+                    seen = wrk(system, 64, options.seconds, url=system.urls[node], ACTION="get", KEYS=1000)
                 row.add(name, seen.per_s)
                 if seen.bad:
                     row.notes.append(f"{name}: {seen.bad} answers were no success")

@@ -21,7 +21,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from rows import GROUPS, Options, Row
-from surroundings import RESULTS, ROOT, about
+from surroundings import RESULTS, ROOT, about, end_on_sigterm
 from systems import BenchError
 
 
@@ -42,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     unknown = [name for name in options.groups if name not in GROUPS]
     if unknown:
         parser.error(f"no group is called {unknown[0]!r}; there are: {', '.join(GROUPS)}")
+    end_on_sigterm()
     how = Options(1, 1.0, 2) if options.quick else Options(options.rounds, options.seconds, options.repetitions)
     rows: list[Row] = []
     trouble: list[str] = []

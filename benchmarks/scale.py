@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -26,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from curves import CURVES, Sizes
 from shapes import Point, document, points_of, table
-from surroundings import RESULTS, ROOT, about
+from surroundings import RESULTS, ROOT, about, end_on_sigterm
 from systems import BenchError
 
 
@@ -53,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sizes = Sizes(options.rounds, options.seconds, options.log_max, options.keys_max, options.clusters_max)
     if options.quick:
         sizes.rounds, sizes.seconds, sizes.quick = 1, 1, True
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the clusters are taken down
+    end_on_sigterm()
     found = read(options.draw) if options.draw else measure(options.curves or list(CURVES), sizes)
     if found["curves"]:
         write(found, options.name or f"scale-{time.strftime('%Y%m%d-%H%M', time.gmtime())}-{found['about']['commit']}")

@@ -19,7 +19,6 @@ import base64
 import json
 import secrets
 import shutil
-import signal
 import statistics
 import subprocess
 import sys
@@ -49,7 +48,7 @@ from benchmarks.soak_samples import (
     look,
     percentile,
 )
-from benchmarks.surroundings import RESULTS, about
+from benchmarks.surroundings import RESULTS, about, end_on_sigterm
 from tests.acceptance.cluster import QUICK, Cluster, Node
 
 SAMPLE_EVERY_S: Final = 5.0
@@ -323,7 +322,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     shutil.rmtree(options.directory, ignore_errors=True)
     options.directory.mkdir(parents=True)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the nodes are taken down
+    end_on_sigterm()
     every_s = min(options.every, options.minutes * MINUTE_S / 10)
     print(f"seed {options.seed}, {options.minutes:g} minutes at {options.rate:g} operations a second", flush=True)
     seen = soak(options.directory, options.minutes, options.rate, every_s, options.seed)
