@@ -5,9 +5,9 @@ transaction together with the log id up to which it goes. So an entry is applied
 transaction, and whatever was not written when the process died is applied again from the log: nothing was lost,
 because nothing is applied that is not durable in the log. What waits is bounded; beyond that `apply` waits for the thread.
 
-Readers look at the layers, newest first, and then at the database. A layer leaves the list after it was committed, so a
-reader who does not find it there finds its contents in the database. A snapshot or digest closes the present layer;
-the thread opens a view of the database just after that layer was committed, and then goes on.
+Readers look at the layers, newest first, and then at the database, or at what was read from it since it last changed. A layer
+leaves the list after it was committed, so a reader who does not find it there finds its contents in the database. A snapshot or
+digest closes the present layer; the thread opens a view of the database just after that layer was committed, and then goes on.
 
 In the directory is one file `state-<n>.db` (SQLite adds `-wal` and `-shm`); a restored snapshot is built beside it as
 `state-<n + 1>.db` and takes its place when it is durable.
@@ -32,6 +32,7 @@ import msgspec
 from raft_engine.errors import Panicked, RaftError, Stopped
 from raft_engine.kv.commands import Result
 from raft_engine.kv.database import Builder, Database, Numbered, Pinned, raise_ours
+from raft_engine.kv.read_cache import ABSENT, ITEM_BYTES, Absent, ReadCache
 from raft_engine.kv.store import REMEMBERED_MAX, KeyValueStore, Row
 from raft_engine.kv.stream import KeyBlock, decode_blocks, encode_state
 from raft_engine.kv.views import Item, Remembered, View
@@ -52,21 +53,12 @@ RESTORE_SYNC_BYTES: Final = 8 * 1024 * 1024
 """A restored database is synced as it grows: one sync of all of it would have the syncs of everybody on that disk wait behind it."""
 COUNTED_ITEMS_MAX: Final = 1000
 """As many waiting changes are taken into account when somebody asks for the number of keys; more would keep others waiting."""
-_ITEM_BYTES: Final = 300
-"""What a waiting item costs beside its key and value."""
 _SCAN_ROWS: Final = 100
 _FILE_PATTERN: Final = re.compile(r"state-(\d+)\.db")
 _BUILDING_NAME: Final = "building.db"
 _COMPANIONS: Final = ("-wal", "-shm", "-journal")
 
 logger = logging.getLogger("raft_engine.kv")
-
-
-class _Absent:
-    """No item in a layer, as opposed to a deleted one."""
-
-
-_ABSENT: Final = _Absent()
 
 
 class _Layer:
@@ -87,10 +79,14 @@ class _Layer:
 
 
 class _Now(msgspec.Struct, frozen=True):
-    """Where everything is at this moment; replaced as a whole. `layers`: newest first, never empty."""
+    """Where everything is at this moment; replaced as a whole. `layers`: newest first, never empty.
+
+    `read` is of this database as it is: whoever reads while a layer is written keeps what he found in the cache of before.
+    """
 
     layers: tuple[_Layer, ...]
     database: Database
+    read: ReadCache
 
 
 class DiskStore(KeyValueStore):
@@ -118,7 +114,7 @@ class DiskStore(KeyValueStore):
             raise storage_failed(error, "opening the state machine", directory) from error
         self._number = number
         database = Database(self._path(number))
-        self._now = _Now((_Layer(),), database)
+        self._now = _Now((_Layer(),), database, ReadCache())
         self._take_over(database)
         self._thread = threading.Thread(target=self._write_layers, name="kv-writer", daemon=True)
         self._thread.start()
@@ -184,7 +180,7 @@ class DiskStore(KeyValueStore):
         replacement = Database(self._path(number))
         with self._gate:
             replaced = self._now.database
-            self._now = _Now((_Layer(),), replacement)
+            self._now = _Now((_Layer(),), replacement, ReadCache())
             self._number = number
             self._take_over(replacement)
         replaced.close()
@@ -231,6 +227,7 @@ class DiskStore(KeyValueStore):
             self._is_closed = True
             self._changed.notify_all()
         self._thread.join()
+        self._now = _Now(self._now.layers, self._now.database, ReadCache())  # nobody reads from a closed store
         self._now.database.close()
         self._digests.close()
 
@@ -247,13 +244,19 @@ class DiskStore(KeyValueStore):
         while True:
             now = self._now
             for layer in now.layers:
-                item = layer.items.get(key, _ABSENT)
-                if not isinstance(item, _Absent):
+                item = layer.items.get(key, ABSENT)
+                if not isinstance(item, Absent):
                     return item
+            found = now.read.get(key)
+            if not isinstance(found, Absent):
+                return found
             try:
-                return now.database.get(key)
+                found = now.database.get(key)
             except sqlite3.ProgrammingError:
                 self._check_replaced(now.database)
+            else:
+                now.read.keep(key, found)
+                return found
 
     def scan(self, prefix: bytes, after: bytes, limit: int) -> tuple[list[Row], bytes | None]:
         assert limit >= 1
@@ -332,11 +335,11 @@ class DiskStore(KeyValueStore):
         layer = self._now.layers[0]
         items, size = layer.items, layer.size_bytes
         for key, item in changes.items():
-            waiting = items.get(key, _ABSENT)
+            waiting = items.get(key, ABSENT)
             if isinstance(waiting, tuple):
                 size -= len(waiting[0])
-            elif waiting is _ABSENT:
-                size += _ITEM_BYTES + len(key)
+            elif waiting is ABSENT:
+                size += ITEM_BYTES + len(key)
             if item is not None:
                 size += len(item[0])
         items.update(changes)  # one step: keys and values are plain bytes, so no other thread can come between
@@ -351,7 +354,7 @@ class DiskStore(KeyValueStore):
     def _remember(self, known: Remembered) -> None:
         layer = self._now.layers[0]
         layer.remembered[known.key] = Numbered(self._window_to, known)
-        layer.size_bytes += len(known.key) + _ITEM_BYTES
+        layer.size_bytes += len(known.key) + ITEM_BYTES
         self._window_to += 1
         self._window_from = max(self._window_from, self._window_to - REMEMBERED_MAX)
 
@@ -374,7 +377,7 @@ class DiskStore(KeyValueStore):
         layer = self._now.layers[0]
         layer.applied = applied
         layer.window = (self._window_from, self._window_to)
-        self._now = _Now((_Layer(), *self._now.layers), self._now.database)
+        self._now = _Now((_Layer(), *self._now.layers), self._now.database, self._now.read)
 
     def _wait_for_room(self) -> None:
         """Return when so little waits that more may be applied. Raises: StorageFailed, Damaged: writing has failed."""
@@ -438,7 +441,7 @@ class DiskStore(KeyValueStore):
         database.checkpoint(CHECKPOINT_BYTES)
         with self._gate:
             self._durable = applied
-            self._now = _Now(self._now.layers[:-1], database)
+            self._now = _Now(self._now.layers[:-1], database, ReadCache() if layer.items else self._now.read)
             self._changed.notify_all()
 
     def _fail(self, error: RaftError) -> None:
