@@ -35,7 +35,15 @@ from raft_engine.management.exchange import (
     read_fields,
     unescape,
 )
-from raft_engine.management.kv_routes import ITEM, check_has_data, found_reply, unreadable, write_timed_out, written_reply
+from raft_engine.management.kv_routes import (
+    ITEM,
+    OCTETS,
+    check_has_data,
+    found_reply,
+    unreadable,
+    write_timed_out,
+    written_reply,
+)
 from raft_engine.management.problems import ProblemError, as_problem, left_unanswered, refusal_problem
 from raft_engine.runtime.raft import Raft
 from raft_engine.types.ids import Ticket
@@ -57,6 +65,11 @@ _VERSION_BYTES: Final = len(_VERSION)
 _KEY_LETTERS: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~!$&'()*+,;=:@%/"
 """What a path segment may hold (RFC 3986 3.3), and the slash; no question mark."""
 _PUT_DONE: Final = ("PUT", ITEM, 200)
+_GET_DONE: Final = ("GET", ITEM, 200)
+_FOUND: Final = (
+    b'%%bx-raft-applied: %%d\r\netag: "%%d"\r\ncontent-type: %b\r\ncontent-length: %%d\r\n\r\n%%b' % OCTETS.encode()
+)
+"""A reply to a read, after the head of one with status 200."""
 _LEASE: Final = b"?consistency=lease"
 _STALE: Final = b"?consistency=stale"
 _HEADER: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ ]?([\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?)")
@@ -173,8 +186,14 @@ class FastLane:
 
     def read(self, key: bytes) -> bytes:
         """Return the reply to a read that may be served now."""
+        store = self.context.node.store
         try:
-            return self.whole("GET", found_reply(self.context.node.store.get(key), None))
+            found = store.get(key)
+            if found is None:
+                return self.whole("GET", found_reply(None, None))
+            value, revision = found
+            self.context.requests[_GET_DONE] += 1
+            return _FOUND % (self._head_of_ok(), store.last_applied.index, revision, len(value), value)
         except Exception as error:  # noqa: BLE001 (everything has an answer)
             return self.problem("GET", as_problem(error))
 
@@ -248,10 +267,11 @@ class Slot:
 
     def readable(self, outcome: Outcome) -> None:
         if isinstance(outcome, Refusal):
-            self._reply(self._lane.problem("GET", unreadable(outcome)))
+            self.reply = self._lane.problem("GET", unreadable(outcome))
         else:
             assert isinstance(outcome, ReadOutcome), outcome
-            self._reply(self._lane.read(self.key))
+            self.reply = self._lane.read(self.key)
+        self._answered()
 
     def time_out(self) -> None:
         """Its time is up: what becomes of it is not known."""

@@ -81,7 +81,10 @@ class Tickets:
         for ticket in tickets:
             done = pop(ticket, None)
             if done is not None:
-                _call(done, outcome)
+                try:
+                    done(outcome)
+                except Exception:
+                    logger.exception("a caller's callback failed on %s", outcome)
 
     def answer_all(self, reason: str) -> None:
         """The engine is gone: writes may or may not be committed by the others, everything else was not done."""

@@ -14,6 +14,7 @@ from raft_engine.management import connection, fast_lane
 from raft_engine.management.access import Role, Security, Token
 from raft_engine.management.context import Context
 from raft_engine.management.fast_lane import MORE, FastLane, Request
+from raft_engine.management.kv_routes import ITEM
 from raft_engine.management.server import ManagementServer
 from raft_engine.types.outcomes import RefusalCode
 from tests.management.fakes import FakeNode, refused
@@ -31,8 +32,9 @@ def lane(node):
 class Two:
     """The same fake node twice: behind an endpoint with the short way, and behind one without."""
 
-    def __init__(self, ports: tuple[int, int], nodes: tuple[FakeNode, FakeNode]) -> None:
+    def __init__(self, ports: tuple[int, int], nodes: tuple[FakeNode, FakeNode], servers: list[ManagementServer]) -> None:
         self.ports = ports
+        self.servers = servers
         self.nodes = nodes
 
     async def send(self, data: bytes, count: int, chunk: int = 0) -> tuple[bytes, bytes]:
@@ -76,7 +78,7 @@ async def two():
     servers = [ManagementServer(node) for node in nodes]
     ports = [await server.start("127.0.0.1", 0) for server in servers]
     servers[1]._server._lane = None
-    yield Two((ports[0], ports[1]), nodes)
+    yield Two((ports[0], ports[1]), nodes, servers)
     for server in servers:
         await server.stop()
 
@@ -189,6 +191,21 @@ async def test_a_write_and_a_read_are_answered_alike(two):
     assert with_lane == without
     assert with_lane.count(b"HTTP/1.1 200 OK") == 2
     assert with_lane.count(b'"code":"key_not_found"') == 1
+
+
+@pytest.mark.parametrize("value", [b"", b"%d%b", b"\r\n\r\n", bytes(range(256)), b"v" * 60_000])
+async def test_any_value_is_read_alike(two, value):
+    put = PUT.replace(b"Length: 1\r\n\r\nv", b"Length: %d\r\n\r\n%b" % (len(value), value))
+    with_lane, without = await two.send(put + GET, 2)
+    assert with_lane == without
+    assert with_lane.endswith(b"\r\n\r\n" + value)
+
+
+async def test_reads_are_counted_alike(two):
+    await two.send(PUT + GET + GET + GET.replace(b"/key", b"/absent"), 4)
+    counts = [server.app.context.requests for server in two.servers]
+    assert counts[0] == counts[1]
+    assert counts[0]["GET", ITEM, 200] == 2
 
 
 @pytest.mark.parametrize(
