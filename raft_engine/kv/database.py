@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -35,6 +36,9 @@ FORMAT: Final = 1
 REBUILD_HINT: Final = "log and snapshots are not concerned: with the node stopped, move its sm/ directory away, and the next start makes it anew"
 _ROWS_PER_STATEMENT: Final = 64
 """The interpreter's lock is given up once a statement: many rows in one keep the writer from queueing for it at each row."""
+BUILD_RESTS: Final = 1
+"""A new database is filled half of the time: other nodes may share this one's cores and disk, and they answer the clients meanwhile."""
+BUILD_REST_MAX_S: Final = 0.01
 _WRITER_CACHE_KIB: Final = 4 * 1024
 _READER_CACHE_KIB: Final = 2 * 1024
 _VIEW_CACHE_KIB: Final = 1024
@@ -353,12 +357,15 @@ class Builder:
         return self._data_bytes
 
     def add_items(self, rows: Sequence[tuple[bytes, bytes, int]]) -> None:
+        """Add rows, which have other keys than those before, and rest between statements. Raises: sqlite3.Error."""
         for start in range(0, len(rows), _ROWS_PER_STATEMENT):
+            begun = time.monotonic()
             part = rows[start : start + _ROWS_PER_STATEMENT]
             values = [
                 field for key, value, revision in part for field in (key, value, revision, _item_crc(key, value, revision))
             ]
             self._connection.execute(_insert(len(part)), values)
+            time.sleep(min(BUILD_RESTS * (time.monotonic() - begun), BUILD_REST_MAX_S))
         self._key_count += len(rows)
         self._data_bytes += sum(len(key) + len(value) for key, value, _ in rows)
 

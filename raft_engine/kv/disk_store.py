@@ -49,8 +49,8 @@ WAITING_BYTES_MAX: Final = 18 * 1024 * 1024
 WAITING_LAYERS_MAX: Final = 16
 CHECKPOINT_BYTES: Final = 16 * 1024 * 1024
 """Size of the write-ahead log from which it is moved into the file."""
-RESTORE_SYNC_BYTES: Final = 8 * 1024 * 1024
-"""A restored database is synced as it grows: one sync of all of it would have the syncs of everybody on that disk wait behind it."""
+RESTORE_SYNC_BYTES: Final = 512 * 1024
+"""A restored database is synced as it grows: everybody's syncs on that disk wait until what is under way is done, 3 to 13 ms with 8 MiB."""
 COUNTED_ITEMS_MAX: Final = 1000
 """As many waiting changes are taken into account when somebody asks for the number of keys; more would keep others waiting."""
 _SCAN_ROWS: Final = 100

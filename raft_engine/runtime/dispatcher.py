@@ -175,10 +175,11 @@ class Dispatcher:
     def _send_snapshot_chunk(self, command: SendSnapshotChunk) -> None:
         meta, offset = command.meta, command.offset
         pace = self._paces.setdefault(command.target, Pace(self._config))
+        bytes_max = pace.next_chunk_bytes()
 
         def read() -> bytes | StorageError:
             try:
-                return self._snapshots.read_chunk(meta, offset, pace.chunk_bytes)
+                return self._snapshots.read_chunk(meta, offset, bytes_max)
             except StorageError as error:
                 return error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 import signal
@@ -12,6 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from queue import Queue
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -434,3 +436,30 @@ def test_a_closed_store_still_knows_its_size_and_refuses_the_rest(open_store):
     for call in (lambda: store.get(b"nowhere"), lambda: store.scan(b"", b"", 1), store.snapshot, store.digest_view):
         with pytest.raises(Stopped, match="closed"):
             call()
+
+
+def test_a_restore_syncs_the_database_in_small_steps(open_store):
+    class Measuring(Files):
+        def __init__(self) -> None:
+            self.sizes: list[int] = []
+
+        def fdatasync(self, descriptor: int) -> None:
+            self.sizes.append(self.size(descriptor))
+            super().fdatasync(descriptor)
+
+    source = MemoryStore()
+    source.apply([entry(index, encode_put(b"key%03d" % index, bytes(100_000))) for index in range(1, 101)])
+    files = Measuring()
+    open_store(files=files).restore(source.snapshot(), nth(100).log_id)
+    assert len(files.sizes) > 100 * 100_000 // (2 * disk_store.RESTORE_SYNC_BYTES)
+
+
+def test_a_restore_rests_after_every_statement(tmp_path, monkeypatch):
+    rests: list[float] = []
+    clock = itertools.count()
+    monkeypatch.setattr(database, "time", SimpleNamespace(monotonic=clock.__next__, sleep=rests.append))
+    monkeypatch.setattr(database, "BUILD_REST_MAX_S", 100)
+    builder = database.Builder(tmp_path / "new.db")
+    builder.add_items([(b"%05d" % number, b"", number) for number in range(2 * database._ROWS_PER_STATEMENT + 1)])
+    builder.close()
+    assert [database.BUILD_RESTS] * 3 == rests

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from types import SimpleNamespace
@@ -83,6 +84,16 @@ def test_a_long_snapshot_lets_others_have_the_interpreter_again_and_again(log, m
     list(log.store.snapshot())
     assert len(rests) == math.ceil(log.store.key_count / stream.ROWS_PER_REST)
     assert max(rests) <= stream.REST_MAX_S
+
+
+def test_rests_are_several_times_as_long_as_the_rows_took(monkeypatch):
+    rests: list[float] = []
+    clock = itertools.count()  # each look at it is a second later
+    monkeypatch.setattr(stream, "time", SimpleNamespace(monotonic=clock.__next__, sleep=rests.append))
+    monkeypatch.setattr(stream, "REST_MAX_S", 100)
+    rows = [(b"%d" % number, b"", number) for number in range(3 * stream.ROWS_PER_REST)]
+    assert rows == list(stream._unhurried(iter(rows)))
+    assert [stream.RESTS] * 3 == rests
 
 
 def test_blocks_are_bounded_in_bytes_and_rows(log):
