@@ -3,7 +3,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick acceptance verify fix simulate simulate-slice simulate-rejoins crash-points fuzz storage-campaign spec traces mutants bench scale soak profile clean
+.PHONY: help demo test quick acceptance verify fix simulate simulate-slice simulate-rejoins crash-points fuzz storage-campaign spec traces mutants bench scale soak profile compiled compiled-wheel clean
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
 BIN := .venv/bin
@@ -19,7 +19,6 @@ SANDBOX = $(CURDIR)/.demo/$@
 IN_SANDBOX = rm -rf $(SANDBOX) && mkdir -p $(SANDBOX)/tmp $(SANDBOX)/home && env HOME=$(SANDBOX)/home TMPDIR=$(SANDBOX)/tmp \
 	XDG_CONFIG_HOME=$(SANDBOX)/config XDG_STATE_HOME=$(SANDBOX)/state XDG_CACHE_HOME=$(SANDBOX)/cache XDG_DATA_HOME=$(SANDBOX)/data \
 	RAFTCTL_CONFIG=$(SANDBOX)/config.toml RAFTCTL_STATE=$(SANDBOX)/state/raftctl RAFTCTL_DEV_DIR=$(SANDBOX)/dev
-
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
 
@@ -115,6 +114,14 @@ profile: ## Where the time of a write goes: a table and a flame graph of leader 
 	@sh benchmarks/install.sh
 	@.bench/venv/bin/python benchmarks/flame.py
 
+compiled: ## A copy of this clone in .compiled/ with the hot modules compiled by mypyc; needs a C compiler
+	@sh scripts/setup.sh dev
+	@$(BIN)/python scripts/compile.py
+
+compiled-wheel: ## A wheel with the hot modules compiled, in dist/; needs a C compiler
+	@sh scripts/setup.sh dev
+	@$(BIN)/python scripts/compile.py --wheel
+
 clean: ## Remove .venv and everything that was made here
-	rm -rf .venv .demo .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
+	rm -rf .venv .demo .bench .compiled .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
 	find raft_engine raftctl tests scripts examples -name __pycache__ -type d -prune -exec rm -rf {} +

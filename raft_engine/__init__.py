@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from raft_engine.build import is_compiled
     from raft_engine.config import Config
     from raft_engine.errors import AllowNextRevertError, Fatal, ForwardToLeader, NodeNotFound, RaftError, SessionExpired
     from raft_engine.runtime.embed import open_raft
@@ -48,6 +49,7 @@ _HOMES = {
     "StateMachine": "raft_engine.storage.interface",
     "Transport": "raft_engine.transport.interface",
     "initialize": "raft_engine.runtime.initialize",
+    "is_compiled": "raft_engine.build",
     "open_raft": "raft_engine.runtime.embed",
 }
 
@@ -75,6 +77,7 @@ __all__ = [
     "Transport",
     "__version__",
     "initialize",
+    "is_compiled",
     "open_raft",
 ]
 

@@ -21,7 +21,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from raft_engine import __version__
+from raft_engine import __version__, is_compiled
 from raft_engine.commands import inspect, serve, wipe
 from raft_engine.commands.exit_codes import INTERRUPTED, READER_GONE, exit_code
 from raft_engine.errors import RaftError
@@ -49,7 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="raft-engine", description="One node of a Raft cluster.")
-    parser.add_argument("--version", action="version", version=f"raft-engine {__version__}")
+    build = " (compiled)" if is_compiled() else ""
+    parser.add_argument("--version", action="version", version=f"raft-engine {__version__}{build}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(

@@ -11,7 +11,7 @@ import gc
 import logging
 from collections.abc import Mapping
 
-from raft_engine import __version__
+from raft_engine import __version__, is_compiled
 from raft_engine.kv.disk_store import DiskStore
 from raft_engine.kv.memory_store import MemoryStore
 from raft_engine.kv.store import KeyValueStore
@@ -104,7 +104,7 @@ class Node:
 
     def _say_hello(self) -> None:
         logger.info(
-            "node %d of cluster %r (incarnation %s, boot %d, %s): management http://%s, peers %s, data %s",
+            "node %d of cluster %r (incarnation %s, boot %d, %s): management http://%s, peers %s, data %s%s",
             self.node_id,
             self.cluster,
             self.incarnation[:8],
@@ -113,6 +113,7 @@ class Node:
             self._config.listen_management,
             self._config.listen_raft,
             self._config.data_dir,
+            ", compiled build" if is_compiled() else "",
         )
         for alarm in self._config.alarms:
             logger.warning("%s: %s (hint: %s)", alarm.code, alarm.detail, alarm.hint)

@@ -109,10 +109,10 @@ def _plan(state: RaftState, leader: LeaderState, event: MembershipChangeRequeste
 def _unknown(state: RaftState, event: MembershipChangeRequested, learners: VoterSet) -> Refusal | None:
     """Return the refusal of a change that names somebody who is not there."""
     members = learners.keys() | state.membership.configs[-1].keys()
-    strangers = (event.remove_voters | event.remove_members | event.set_addresses.keys()) - members
+    strangers = (event.remove_voters | event.remove_members).union(event.set_addresses) - members
     if strangers:
         return _not_found(state, min(strangers), "a member")
-    no_learners = event.remove_learners - learners.keys()
+    no_learners = event.remove_learners.difference(learners)
     return _not_found(state, min(no_learners), "a learner") if no_learners else None
 
 

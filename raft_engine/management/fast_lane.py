@@ -53,7 +53,7 @@ HEAD_BYTES_MAX: Final = 8 * 1024
 """Longer heads go the long way; a key of 1,024 bytes fits with every byte escaped."""
 BODY_BYTES_MAX: Final = 64 * 1024
 """Larger values go the long way: they are collected piece by piece there, and the way is not what they wait for."""
-HEADS_MAX: Final = 512
+HEADS_MAX = 512
 """Header blocks that are remembered; a client has one or two."""
 _HEAD_AGE_S: Final = 0.01
 

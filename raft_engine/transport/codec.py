@@ -48,7 +48,7 @@ from raft_engine.types.messages import (
 from raft_engine.types.unreadable import UNREADABLE
 
 WIRE_VERSION: Final = 1
-FRAME_BYTES_MAX: Final = DATA_BYTES_MAX + 1024 * 1024
+FRAME_BYTES_MAX = DATA_BYTES_MAX + 1024 * 1024
 """The largest entry there may be, and room for the rest."""
 LENGTH: Final = struct.Struct("<I")
 _HEADER: Final = struct.Struct("<II48sBBHI")

@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+import raft_engine
 from raft_engine.__main__ import main
 from raft_engine.errors import StorageFailed
 from raft_engine.node import Node
@@ -406,4 +407,6 @@ def test_version_is_printed(capsys):
     with pytest.raises(SystemExit) as end:
         main(["--version"])
     assert end.value.code == 0
-    assert capsys.readouterr().out.startswith("raft-engine 0.")
+    printed = capsys.readouterr().out
+    assert printed.startswith("raft-engine 0.")
+    assert ("(compiled)" in printed) is raft_engine.is_compiled()

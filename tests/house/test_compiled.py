@@ -1,0 +1,88 @@
+"""Is the optional build what it says: named modules compiled in a copy, and nothing compiled unless it is asked for?"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import raft_engine
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+SETUP = load(ROOT / "setup.py")
+
+
+@pytest.fixture
+def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """scripts/compile.py, at home in a small clone whose only module is `raft_engine/one.py`."""
+    module = load(ROOT / "scripts" / "compile.py")
+    copy = tmp_path / ".compiled"
+    for name, value in {"ROOT": tmp_path, "COPY": copy, "MARKER": copy / "built.txt", "LOG": copy / "build.log"}.items():
+        monkeypatch.setattr(module, name, value)
+    monkeypatch.setattr(module, "COPIED", ("raft_engine",))
+    (tmp_path / "raft_engine").mkdir()
+    (tmp_path / "raft_engine" / "one.py").write_text("ONE = 1\n")
+    builds = "from pathlib import Path; Path('raft_engine/one.so').touch(); Path('made').open('a').write('x')"
+    (tmp_path / "setup.py").write_text(builds)
+    return module
+
+
+@pytest.mark.parametrize("pattern", [*SETUP.COMPILED, *sorted(SETUP.NOT_COMPILED)])
+def test_a_name_in_the_list_of_compiled_modules_is_one(pattern: str):
+    assert list(ROOT.glob(pattern)) != []
+
+
+def test_without_being_asked_for_nothing_is_compiled(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("RAFT_ENGINE_COMPILED", raising=False)
+    assert SETUP.extensions() == []
+
+
+def test_without_mypy_the_sentence_says_so(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("RAFT_ENGINE_COMPILED", "1")
+    monkeypatch.setitem(sys.modules, "mypyc.build", None)
+    with pytest.raises(SystemExit, match="RAFT_ENGINE_COMPILED=1 needs mypy\nhint: "):
+        SETUP.extensions()
+
+
+def test_no_machine_code_lies_beside_the_source_and_the_engine_knows_it():
+    assert [*ROOT.glob("*.so"), *ROOT.glob("raft_engine/**/*.so")] == []
+    assert raft_engine.is_compiled() is False
+
+
+def test_the_copy_follows_the_clone_and_is_built_again_only_when_the_engine_changed(script: ModuleType, tmp_path: Path):
+    made, copied = tmp_path / ".compiled" / "made", tmp_path / ".compiled" / "raft_engine"
+    assert [script.main([]), script.main([])] == [0, 0]
+    assert (made.read_text(), (copied / "one.py").read_text()) == ("x", "ONE = 1\n")
+    (tmp_path / "raft_engine" / "one.py").unlink()
+    (tmp_path / "raft_engine" / "two.py").write_text("TWO = 2\n")
+    assert script.main([]) == 0
+    assert made.read_text() == "xx"
+    assert sorted(path.name for path in copied.iterdir()) == ["one.so", "two.py"]
+
+
+def test_a_build_that_fails_leaves_no_machine_code_and_says_why(script: ModuleType, tmp_path: Path, capsys):
+    assert script.main([]) == 0
+    (tmp_path / "setup.py").write_text("import sys; sys.exit('error: no compiler')")
+    assert script.main([]) == 1
+    assert "could not be compiled: error: no compiler; everything that was said is in " in capsys.readouterr().err
+    assert list((tmp_path / ".compiled").glob("raft_engine/*.so")) == []
+    assert script.main([]) == 1, "a failed build is tried again"
+
+
+def test_a_word_it_does_not_know_is_wrong_usage(script: ModuleType, capsys):
+    assert script.main(["--weel"]) == 2
+    assert "unknown words '--weel'; one may be given: --wheel" in capsys.readouterr().err
