@@ -65,7 +65,8 @@ def test_steps_that_changed_nothing_are_counted_instead_of_shown():
 
 
 def test_only_the_last_rows_are_kept():
-    assert len(drawn(3, rows=10).splitlines()) == 12
+    _nodes, *lines, _skipped = drawn(3, rows=10).splitlines()
+    assert len([line for line in lines if not line.lstrip().startswith("...")]) == 10  # those are the rest of a long row
 
 
 def test_details_name_nodes_by_number():
