@@ -66,7 +66,7 @@ def test_steps_that_changed_nothing_are_counted_instead_of_shown():
 
 def test_only_the_last_rows_are_kept():
     _nodes, *lines, _skipped = drawn(3, rows=10).splitlines()
-    assert len([line for line in lines if not line.lstrip().startswith("...")]) == 10  # those are the rest of a long row
+    assert len([line for line in lines if line[:10].strip()]) == 10  # without a time it is the rest of a long row
 
 
 def test_details_name_nodes_by_number():
