@@ -269,25 +269,26 @@ class EngineLoop:
             return
         now = now_ms()
         try:
-            rounds = 0
-            while self._is_waiting() and rounds < ROUNDS_PER_DRAIN:
+            rounds, is_waiting = 0, True
+            while is_waiting and rounds < ROUNDS_PER_DRAIN:
                 self._handle_waiting(now)
+                is_waiting = self._is_waiting()
                 rounds += 1
             self._dispatcher.flush()
         except Exception as error:  # noqa: BLE001 (reported as the engine's end)
             self.fail(error)
             return
-        self._scheduled = self._is_waiting()
+        self._scheduled = is_waiting or bool(self._events)  # letting messages leave may have failed
         if self._scheduled:
             self._loop.call_soon(self._drain)
         self.watch.look(now)
 
     def _is_waiting(self) -> bool:
-        return bool(self._events or self._reads) or self._may_take_writes()
+        return bool(self._events or self._reads or (self._writes and self._may_take_writes()))
 
     def _may_take_writes(self) -> bool:
         waiting = len(self._writes)
-        return waiting > 0 and self._batching.may_begin(waiting, self.tickets.open_writes - waiting)
+        return self._batching.may_begin(waiting, self.tickets.open_writes - waiting)
 
     def _handle_waiting(self, now: Millis) -> None:
         events, self._events = self._events, []
@@ -298,7 +299,7 @@ class EngineLoop:
             reads, self._reads = self._reads, {}
             for (lease, wait_ms), tickets in reads.items():
                 self._dispatcher.dispatch(self._engine.handle(ReadsRequested(tickets, lease, wait_ms), now))
-        for requested in self._batches(self._take_writes()) if self._may_take_writes() else ():
+        for requested in self._batches(self._take_writes()) if self._writes and self._may_take_writes() else ():
             self.counters.write_batches += 1
             self.counters.writes += len(requested.writes)
             self._dispatcher.dispatch(self._engine.handle(requested, now))
