@@ -3,7 +3,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick acceptance verify fix simulate simulate-slice simulate-rejoins crash-points fuzz storage-campaign spec traces mutants bench scale soak profile compiled compiled-wheel clean
+.PHONY: help demo test quick acceptance verify fix simulate simulate-slice simulate-rejoins crash-points fuzz storage-campaign spec traces mutants bench scale soak profile compiled compiled-quick compiled-test compiled-wheel clean
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
 BIN := .venv/bin
@@ -19,6 +19,10 @@ SANDBOX = $(CURDIR)/.demo/$@
 IN_SANDBOX = rm -rf $(SANDBOX) && mkdir -p $(SANDBOX)/tmp $(SANDBOX)/home && env HOME=$(SANDBOX)/home TMPDIR=$(SANDBOX)/tmp \
 	XDG_CONFIG_HOME=$(SANDBOX)/config XDG_STATE_HOME=$(SANDBOX)/state XDG_CACHE_HOME=$(SANDBOX)/cache XDG_DATA_HOME=$(SANDBOX)/data \
 	RAFTCTL_CONFIG=$(SANDBOX)/config.toml RAFTCTL_STATE=$(SANDBOX)/state/raftctl RAFTCTL_DEV_DIR=$(SANDBOX)/dev
+# In the copy, so that nothing of the pure source can be imported by mistake. Without what tests the source text or never loads the engine.
+TEST_COMPILED = env --chdir=.compiled PYTHONPATH=$(CURDIR)/.compiled $(CURDIR)/$(BIN)/python -m pytest -q -p no:cacheprovider \
+	--ignore=tests/house --ignore=tests/raftctl
+
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
 
@@ -117,6 +121,16 @@ profile: ## Where the time of a write goes: a table and a flame graph of leader 
 compiled: ## A copy of this clone in .compiled/ with the hot modules compiled by mypyc; needs a C compiler
 	@sh scripts/setup.sh dev
 	@$(BIN)/python scripts/compile.py
+
+compiled-quick: compiled ## The tests of the compiled build that start no cluster of processes, and one that does
+	@$(IN_SANDBOX) $(TEST_COMPILED) -n 2 --dist worksteal -m "not acceptance"
+	@$(IN_SANDBOX) $(TEST_COMPILED) tests/acceptance/test_triggers.py
+	@rm -rf $(SANDBOX)
+
+compiled-test: compiled ## All tests of the compiled build
+	@$(IN_SANDBOX) $(TEST_COMPILED) -n 2 --dist worksteal -m "not acceptance"
+	@$(IN_SANDBOX) $(TEST_COMPILED) -n 2 --dist loadfile tests/acceptance
+	@rm -rf $(SANDBOX)
 
 compiled-wheel: ## A wheel with the hot modules compiled, in dist/; needs a C compiler
 	@sh scripts/setup.sh dev

@@ -10,14 +10,14 @@ Source: openraft `core/sm/`; dissertation 5.1.
 
 from __future__ import annotations
 
-import contextlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from raft_engine.core.commands import Apply, BuildSnapshot, InstallSnapshot, StoreSnapshotChunk
 from raft_engine.core.events import Applied, Event, SnapshotBuilt, SnapshotChunkStored, SnapshotInstalled
-from raft_engine.errors import Fatal, Panicked, SnapshotDeferred, StorageError
+from raft_engine.errors import Panicked, SnapshotDeferred
+from raft_engine.runtime.blaming import blamed, blaming_the_state_machine
 from raft_engine.runtime.entry_cache import EntryCache
 from raft_engine.runtime.io_threads import IoThreads
 from raft_engine.storage.interface import LogStorage, SnapshotStorage, StateMachine
@@ -122,7 +122,7 @@ class ApplyWorker:
         self._go_on()
 
     def _apply(self, entries: list[Entry]) -> None:
-        with _blaming_the_state_machine(lambda: f"applying {_told(entries)}"):
+        with blaming_the_state_machine(lambda: f"applying {_told(entries)}"):
             results = self._state_machine.apply(entries)
         if len(results) != len(entries):
             raise Panicked(f"the state machine gave {len(results)} results for {len(entries)} entries, {_told(entries)}")
@@ -148,12 +148,12 @@ class ApplyWorker:
             return f"giving its snapshot at {applied}"
 
         try:
-            with _blaming_the_state_machine(what):
+            with blaming_the_state_machine(what):
                 chunks = self._state_machine.snapshot()
         except SnapshotDeferred:
             self._built(None)
             return
-        self._threads.run(lambda: self._snapshots.build(applied, membership, _blamed(chunks, what)), self._built)
+        self._threads.run(lambda: self._snapshots.build(applied, membership, blamed(chunks, what)), self._built)
 
     def _built(self, meta: SnapshotMeta | None) -> None:
         self._building = False
@@ -177,7 +177,7 @@ class ApplyWorker:
 
         def install() -> None:
             self._snapshots.adopt(meta)
-            with _blaming_the_state_machine(lambda: f"taking in the snapshot at {meta.last_log_id}"):
+            with blaming_the_state_machine(lambda: f"taking in the snapshot at {meta.last_log_id}"):
                 self._state_machine.restore(self._snapshots.open(meta), meta.last_log_id)
 
         def then(_: None) -> None:
@@ -188,26 +188,6 @@ class ApplyWorker:
             self._go_on()
 
         self._threads.run(install, then)
-
-
-@contextlib.contextmanager
-def _blaming_the_state_machine(what: Callable[[], str]) -> Iterator[None]:
-    """Say whose exception it is and at what; one of a disk is left as it is.
-
-    Raises: Panicked.
-    """
-    try:
-        yield
-    except (Fatal, StorageError, OSError, SnapshotDeferred):
-        raise
-    except Exception as error:
-        message = f"the state machine raised {type(error).__name__} on {what()}: {error}"
-        raise Panicked(f"{message}; its state cannot be trusted any more, and the node stops") from error
-
-
-def _blamed(chunks: Iterable[bytes], what: Callable[[], str]) -> Iterator[bytes]:
-    with _blaming_the_state_machine(what):
-        yield from chunks
 
 
 def _told(entries: Sequence[Entry]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.builds import puts_a_bug_into_the_source
 from tests.core.rejoin_traces import TRACES
 from tests.simulation.mutants import GUARDS, fits, hunt
 
@@ -17,6 +18,7 @@ def test_with_every_rule_nothing_is_lost(name):
     TRACES[name]()
 
 
+@puts_a_bug_into_the_source
 @pytest.mark.parametrize("guard", STORIES_OF_LOSS, ids=lambda guard: guard.name)
 def test_without_the_rule_the_loss_is_seen(guard):
     assert fits(guard) == ""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.builds import puts_a_bug_into_the_source
 from tests.simulation.mutants import GUARDS, KNOWN_BUGS, MUTANTS, SCENARIOS, fits, hunt, known
 
 QUICK = [
@@ -45,6 +46,7 @@ def test_what_finds_a_known_bug_is_there(mutant):
         assert not name or f"def {name}(" in text
 
 
+@puts_a_bug_into_the_source
 @pytest.mark.parametrize("name", QUICK)
 def test_a_known_bug_is_found_within_the_stated_number_of_seeds(name):
     seeds, _seen = hunt(name, known(name).by)

@@ -14,6 +14,7 @@ from raft_engine.testing.minimising import Schedule
 from raft_engine.testing.sim_failure import PROMISES, SimulationFailed
 from raft_engine.testing.simulate import main
 from raft_engine.testing.simulator import Faults, Simulation
+from tests.builds import puts_a_bug_into_the_source
 
 ROOT = Path(__file__).parents[2]
 MUTANTS = ROOT / "tests" / "simulation" / "mutants.py"
@@ -24,6 +25,7 @@ def campaign(name, options):
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
+@puts_a_bug_into_the_source
 @pytest.mark.parametrize(
     ("name", "seed"),
     [
