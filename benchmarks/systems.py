@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import time
 import urllib.error
 import urllib.request
@@ -24,6 +25,8 @@ from typing import Self
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 WORK = ROOT / ".bench"
+COMPILED = ROOT / ".compiled"
+"""The same source with its hot modules compiled (`make compiled`); measured as well where it was built."""
 SKELETON = ROOT.parent / "shared" / "bench" / "skeleton_node.py"
 """An upper bound without Raft: group commit with a fixed leader. Not part of the project; its row is left out where it is absent."""
 STARTS_WITHIN_S = 30
@@ -152,8 +155,11 @@ class Ours(System):
     name = "raft_engine"
     door = "ours"
 
-    def __init__(self, timeouts: tuple[int, int] | None = None, settings: str = "", nodes: int = 3) -> None:
+    def __init__(
+        self, timeouts: tuple[int, int] | None = None, settings: str = "", nodes: int = 3, tree: Path = ROOT
+    ) -> None:
         self.count = nodes
+        self.tree = tree
         super().__init__(timeouts, settings)
 
     def prepare(self) -> None:
@@ -177,6 +183,9 @@ class Ours(System):
                 f"[bootstrap.members]\n{members}\n[raft]\n{raft}{self.settings}\n"
             )
             (self.directory / f"{n}.toml").write_text(text)
+
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "PYTHONPATH": str(self.tree)}
 
     def command(self, number: int) -> list[str]:
         return [sys.executable, "-m", "raft_engine", "serve", "--config", f"{number}.toml", "--log-level", "warning"]
@@ -273,6 +282,11 @@ class Skeleton(System):
     def leader(self, within_s: float = 2 * STARTS_WITHIN_S) -> int:
         """Each node writes 256 MiB of zeros before it listens."""
         return super().leader(within_s)
+
+
+def is_compiled() -> bool:
+    """Tell whether there is a compiled build for the Python that measures."""
+    return (COMPILED / "raft_engine" / "core" / f"engine{sysconfig.get_config_var('EXT_SUFFIX')}").is_file()
 
 
 def is_taken(port: int) -> bool:
