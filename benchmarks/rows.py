@@ -1,7 +1,8 @@
 """What is measured, beside whom, and what is wanted: one function a row.
 
 A row runs its systems in turns, several rounds, and gives for each system its samples; the ratio is made round by round, so that a
-machine that drifts drifts for both. Goals are ratios inside one run, because shared machines are only comparable with themselves.
+machine that drifts drifts for both. Under a closed loop the processes of whoever is not measured stand still. Goals are ratios inside
+one run, because shared machines are only comparable with themselves.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from systems import BIN, COMPILED, SKELETON, WORK, BenchError, Etcd, Ours, Skele
 
 HERE = Path(__file__).resolve().parent
 COMPILED_NAME = "ours compiled"
+SETTLES_WITHIN_S = 30
 
 
 @dataclass
@@ -64,6 +66,26 @@ def turns(systems: list[str], rounds: int) -> Iterator[str]:
     for number in range(rounds):
         shift = number % len(systems)
         yield from systems[shift:] + systems[:shift]
+
+
+@contextmanager
+def _alone(systems: dict[str, System], name: str) -> Iterator[System]:
+    """Have one system run and the others stand still: their heartbeats and compactions would be charged to it."""
+    for other, system in systems.items():
+        if other != name:
+            system.pause()
+    chosen = systems[name]
+    chosen.go_on()
+    try:
+        until = time.monotonic() + SETTLES_WITHIN_S
+        chosen.leader()
+        while wrk(chosen, 16, 1).bad:  # standing still it lost its leader
+            if time.monotonic() > until:
+                raise BenchError(f"{name} does not take writes {SETTLES_WITHIN_S} s after it stood still")
+        yield chosen
+    finally:
+        for system in systems.values():
+            system.go_on()
 
 
 def _peers(stack: ExitStack, timeouts: tuple[int, int] | None = None, *, compiled: bool = False) -> dict[str, System]:
@@ -116,7 +138,10 @@ def puts(options: Options) -> Iterator[Row]:
             row = Row(f"PUT/s over HTTP, {connections} connections", "1/s", {"best etcd": goal})
             grpc = connections >= 64
             for name in turns(list(systems), options.rounds):
-                seen = wrk(systems[name], connections, options.seconds)
+                with _alone(systems, name) as system:
+                    seen = wrk(system, connections, options.seconds)
+                    if grpc and name in etcds:
+                        row.add(f"{name} gRPC", h2load_put(system, connections, options.seconds).per_s)
                 row.add(name, seen.per_s)
                 if seen.bad:
                     row.notes.append(f"{name}: {seen.bad} answers were no success")
@@ -124,8 +149,6 @@ def puts(options: Options) -> Iterator[Row]:
                     latency.add(name, seen.p99_ms)
                 if connections == 64 and name in {"ours", "upper bound"}:
                     share.add(name, seen.per_s)
-                if grpc and name in etcds:
-                    row.add(f"{name} gRPC", h2load_put(systems[name], connections, options.seconds).per_s)
             _best(row, etcds)
             if grpc:
                 row.samples["best etcd gRPC"] = [
@@ -152,7 +175,8 @@ def batches(options: Options) -> Iterator[Row]:
     with ExitStack() as stack:
         systems = _peers(stack, compiled=True)
         for name in turns(list(systems), options.rounds):
-            seen = wrk(systems[name], 8, options.seconds, BATCH=100)
+            with _alone(systems, name) as system:
+                seen = wrk(system, 8, options.seconds, BATCH=100)
             row.add(name, seen.per_s * 100)
             if seen.bad:
                 row.notes.append(f"{name}: {seen.bad} answers were no success")
@@ -172,12 +196,12 @@ def reads(options: Options) -> Iterator[Row]:
         for where in ("on the leader", "on a follower", "spread over all nodes"):
             row = Row(f"linearizable GET/s, 64 connections, {where}", "1/s", {"best etcd": 3.0})
             for name in turns(list(systems), options.rounds):
-                system = systems[name]
-                if where == "spread over all nodes":
-                    seen = wrk_on_all(system, 64, options.seconds, ACTION="get", KEYS=1000)
-                else:
-                    node = system.leader() if where == "on the leader" else (system.leader() + 1) % 3
-                    seen = wrk(system, 64, options.seconds, url=system.urls[node], ACTION="get", KEYS=1000)
+                with _alone(systems, name) as system:
+                    if where == "spread over all nodes":
+                        seen = wrk_on_all(system, 64, options.seconds, ACTION="get", KEYS=1000)
+                    else:
+                        node = system.leader() if where == "on the leader" else (system.leader() + 1) % 3
+                        seen = wrk(system, 64, options.seconds, url=system.urls[node], ACTION="get", KEYS=1000)
                 row.add(name, seen.per_s)
                 if seen.bad:
                     row.notes.append(f"{name}: {seen.bad} answers were no success")

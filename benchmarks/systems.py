@@ -83,6 +83,7 @@ class System:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.go_on()
         for process in self.processes:
             if process.poll() is None:
                 process.terminate()
@@ -128,6 +129,18 @@ class System:
 
     def restart(self, number: int) -> None:
         self.processes[number] = self.spawn(number)
+
+    def pause(self) -> None:
+        """Have every node stand still, so that it takes nothing from whoever is measured."""
+        self._signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        for process in self.processes:
+            if process.poll() is None:
+                process.send_signal(number)
 
     def transfer(self, number: int) -> None:
         """Have node `number` lead."""
