@@ -45,7 +45,6 @@ class ReadCache:
     def keep(self, key: bytes, item: Item | None) -> None:
         self._size_bytes += ITEM_BYTES + len(key) + (len(item[0]) if item is not None else 0)
         self._younger[key] = item
-        if (
-            self._size_bytes > GENERATION_BYTES
-        ):  # two threads may both come here: then something is forgotten, and read again
+        if self._size_bytes > GENERATION_BYTES:
+            # Two threads may both come here: then something is forgotten, and read again.
             self._older, self._younger, self._size_bytes = self._younger, {}, 0
