@@ -161,9 +161,7 @@ class EngineLoop:
             self._loop.call_soon(self._drain)
 
     def write(self, data: bytes, done: WriteDone) -> Ticket:
-        """Have `data` appended; `done` is called once, never before this returns. Raises: TypeError: not bytes, nothing was done."""
-        if not isinstance(data, bytes):
-            raise _not_bytes(data)
+        """Have `data` appended; `done` is called once, never before this returns. That it is bytes, the handle has checked."""
         self._writes_bytes += len(data)
         config = self.config
         is_full = len(self.tickets) >= config.api_channel_size
@@ -194,10 +192,7 @@ class EngineLoop:
         """Have `data` (None: a blank entry) appended after what was submitted before, if the world is as expected.
 
         Both are called once, never before this returns: `committed` with a `CommitOutcome` or a `Refusal`.
-        Raises: TypeError: not bytes, nothing was done.
         """
-        if data is not None and not isinstance(data, bytes):
-            raise _not_bytes(data)
         if self._is_full():
             self._loop.call_soon(committed, self._overloaded())
             self._loop.call_soon(done, self._overloaded())
@@ -375,10 +370,6 @@ class EngineLoop:
     def _failed_in_thread(self, error: BaseException) -> None:
         with contextlib.suppress(RuntimeError):  # as above
             self._loop.call_soon_threadsafe(self.fail, error)
-
-
-def _not_bytes(data: object) -> TypeError:
-    return TypeError(f"a write's data must be bytes, not {type(data).__name__}; encode it first")
 
 
 def _fatal(error: BaseException) -> Fatal:

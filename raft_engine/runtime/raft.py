@@ -129,6 +129,8 @@ class Raft:
         """
         if self._loop.is_over:
             raise self._stopped()
+        if not isinstance(data, bytes):
+            raise _not_bytes(data)
         return self._loop.write(data, done)
 
     async def client_write(
@@ -153,8 +155,10 @@ class Raft:
     def write(self, data: bytes, *, expect: Expectation = NOTHING_EXPECTED) -> PendingWrite:
         """Begin a write and return at once; it keeps its place among those submitted before and after it.
 
-        Its `committed` and `applied` may be awaited, or not. Raises: Fatal: the engine is gone.
+        Its `committed` and `applied` may be awaited, or not. Raises: Fatal: the engine is gone. TypeError: `data` is not bytes.
         """
+        if not isinstance(data, bytes):
+            raise _not_bytes(data)
         return self._begin(data, expect)
 
     def write_blank(self, *, expect: Expectation = NOTHING_EXPECTED) -> PendingWrite:
@@ -182,8 +186,14 @@ class Raft:
     async def client_write_many(
         self, datas: Sequence[bytes], *, timeout_s: float | None = 10
     ) -> list[WriteOutcome | Refusal]:
-        """Submit all of `datas` at once, in order; return what became of each. Raises: Fatal: the engine is gone."""
+        """Submit all of `datas` at once, in order; return what became of each.
+
+        Raises: Fatal: the engine is gone. TypeError: one of them is not bytes; nothing was done.
+        """
         self._check_running()
+        for data in datas:
+            if not isinstance(data, bytes):
+                raise _not_bytes(data)
         outcomes: list[WriteOutcome | Refusal | None] = [None] * len(datas)
         left = len(datas)
         all_done = asyncio.Event()
@@ -485,6 +495,10 @@ class Raft:
 
 def _ids(node_ids: Collection[int]) -> frozenset[NodeId]:
     return frozenset(map(NodeId, node_ids))
+
+
+def _not_bytes(data: object) -> TypeError:
+    return TypeError(f"a write's data must be bytes, not {type(data).__name__}; encode it first")
 
 
 def _nobody(_: object) -> None:
