@@ -22,6 +22,8 @@ IN_SANDBOX = rm -rf $(SANDBOX) && mkdir -p $(SANDBOX)/tmp $(SANDBOX)/home && env
 # In the copy, so that nothing of the pure source can be imported by mistake. Without what tests the source text or never loads the engine.
 TEST_COMPILED = env --chdir=.compiled PYTHONPATH=$(CURDIR)/.compiled $(CURDIR)/$(BIN)/python -m pytest -q -p no:cacheprovider \
 	--ignore=tests/house --ignore=tests/raftctl
+# The rooms with compiled modules, and those whose tests run the core most: simulated clusters.
+COMPILED_ROOMS := $(addprefix tests/,core management runtime transport simulation testing)
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
@@ -122,12 +124,12 @@ compiled: ## A copy of this clone in .compiled/ with the hot modules compiled by
 	@sh scripts/setup.sh dev
 	@$(BIN)/python scripts/compile.py
 
-compiled-quick: compiled ## The tests of the compiled build that start no cluster of processes, and one that does
-	@$(IN_SANDBOX) $(TEST_COMPILED) -n 2 --dist worksteal -m "not acceptance"
+compiled-quick: compiled ## The compiled build: the rooms that it compiles, simulated clusters, every trigger on three real processes
+	@$(IN_SANDBOX) $(TEST_COMPILED) -n 2 --dist worksteal $(COMPILED_ROOMS)
 	@$(IN_SANDBOX) $(TEST_COMPILED) tests/acceptance/test_triggers.py
 	@rm -rf $(SANDBOX)
 
-compiled-test: compiled ## All tests of the compiled build
+compiled-test: compiled ## The compiled build: all tests but those of raftctl and of the source text
 	@$(IN_SANDBOX) $(TEST_COMPILED) -n 2 --dist worksteal -m "not acceptance"
 	@$(IN_SANDBOX) $(TEST_COMPILED) -n 2 --dist loadfile tests/acceptance
 	@rm -rf $(SANDBOX)

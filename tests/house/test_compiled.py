@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -44,6 +45,12 @@ def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 @pytest.mark.parametrize("pattern", [*SETUP.COMPILED, *sorted(SETUP.NOT_COMPILED)])
 def test_a_name_in_the_list_of_compiled_modules_is_one(pattern: str):
     assert list(ROOT.glob(pattern)) != []
+
+
+def test_every_room_with_a_compiled_module_is_tested_by_compiled_quick():
+    rooms = re.search(r"^COMPILED_ROOMS := \$\(addprefix tests/,(.*)\)$", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    assert rooms is not None
+    assert {pattern.split("/")[1] for pattern in SETUP.COMPILED} <= set(rooms[1].split())
 
 
 def test_without_being_asked_for_nothing_is_compiled(monkeypatch: pytest.MonkeyPatch):
