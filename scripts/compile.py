@@ -61,10 +61,14 @@ def bring_up_to_date() -> None:
 
 def make_wheel() -> None:
     """Build as pip does it for users, here with what .venv has: mypy and setuptools."""
+    shutil.rmtree(ROOT / "build", ignore_errors=True)  # modules that are gone since would go into the wheel
+    print("compiling a wheel (about a minute) …", file=sys.stderr)
     quietly = ["--quiet", "--disable-pip-version-check", "--no-deps", "--no-build-isolation"]
     pip = [sys.executable, "-m", "pip", "wheel", *quietly, "--wheel-dir", "dist", "."]
     if subprocess.run(pip, cwd=ROOT, env=ENVIRONMENT, check=False).returncode != 0:
         raise BuildError("the wheel could not be built; pip says why above")
+    newest = max((ROOT / "dist").glob("*.whl"), key=lambda wheel: wheel.stat().st_mtime)
+    print(newest.relative_to(ROOT))
 
 
 def copy_clone() -> None:

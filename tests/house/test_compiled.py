@@ -48,7 +48,9 @@ def test_a_name_in_the_list_of_compiled_modules_is_one(pattern: str):
 
 
 def test_every_room_with_a_compiled_module_is_tested_by_compiled_quick():
-    rooms = re.search(r"^COMPILED_ROOMS := \$\(addprefix tests/,(.*)\)$", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    rooms = re.search(
+        r"^COMPILED_ROOMS := \$\(addprefix tests/,(.*)\)$", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE
+    )
     assert rooms is not None
     assert {pattern.split("/")[1] for pattern in SETUP.COMPILED} <= set(rooms[1].split())
 
@@ -88,6 +90,26 @@ def test_a_build_that_fails_leaves_no_machine_code_and_says_why(script: ModuleTy
     assert "could not be compiled: error: no compiler; everything that was said is in " in capsys.readouterr().err
     assert list((tmp_path / ".compiled").glob("raft_engine/*.so")) == []
     assert script.main([]) == 1, "a failed build is tried again"
+
+
+def test_a_wheel_has_nothing_of_an_earlier_build_and_is_named(script: ModuleType, tmp_path: Path, monkeypatch, capsys):
+    (tmp_path / "build" / "lib").mkdir(parents=True)
+    (tmp_path / "build" / "lib" / "gone.so").touch()
+    build = "from pathlib import Path; Path('dist').mkdir(); Path('dist/one.whl').touch(); assert not Path('build').exists()"
+    run = script.subprocess.run
+    monkeypatch.setattr(script.subprocess, "run", lambda _, **options: run([sys.executable, "-c", build], **options))
+    assert script.main(["--wheel"]) == 0
+    assert capsys.readouterr().out == "dist/one.whl\n"
+
+
+def test_a_wheel_that_cannot_be_built_is_said_with_what_is_needed(script: ModuleType, monkeypatch, capsys):
+    run = script.subprocess.run
+    monkeypatch.setattr(script.subprocess, "run", lambda _, **options: run(["false"], **options))
+    assert script.main(["--wheel"]) == 1
+    assert (
+        "error: the wheel could not be built; pip says why above\nhint: compiling needs a C compiler"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_word_it_does_not_know_is_wrong_usage(script: ModuleType, capsys):
