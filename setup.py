@@ -1,6 +1,6 @@
 """How the package is built: pure Python, or with its hot modules compiled where RAFT_ENGINE_COMPILED=1 asks for that.
 
-What is compiled gains processor time a put, measured with whole clusters (docs/performance.md, "Compiled build"). The source
+What it gains was measured with whole clusters: mostly reads (docs/performance.md, "Compiled build"). The source
 is the same for both builds (docs/decisions/0016-compiled-where-asked-for.md). Compiling needs mypy and a C compiler.
 """
 
@@ -17,7 +17,7 @@ NOT_COMPILED = {
     "raft_engine/core/commands.py",
     "raft_engine/core/events.py",
 }
-"""Structs of msgspec with default values: mypyc does not hand these on to the metaclass that makes them."""
+"""Structs of msgspec, without code to gain from; and a default that is a `msgspec.field` is not of the type that mypyc checks."""
 COMPILED = (
     "raft_engine/core/[!_]*.py",
     "raft_engine/management/fast_lane.py",
