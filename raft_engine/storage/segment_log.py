@@ -518,7 +518,8 @@ class SegmentLog:
         self._files.fdatasync(descriptor)
         segment.durable = segment.end
         self._say_durable(segment)
-        if self._marks.truncate_after is not None:
+        if self._marks.truncate_after is not None or (scan.problem is not None and segment.seals.covers_batches):
+            # What is left of a batch is vouched for by its seal no more, and what was shown once must be there at the next start.
             self._mark(truncate_after=None, durable=segment.last_index)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from raft_engine.storage.segment_format import (
 )
 from raft_engine.storage.segment_index import index_path
 from raft_engine.storage.segment_log import SegmentLog
+from raft_engine.storage.segment_seal import BATCH_SEAL_BYTES
 from raft_engine.storage.spare_segment import OLD_MAX
 from raft_engine.testing.storage_suite import blanks, entry, log_id, read, write
 from raft_engine.types.entry import Entry
@@ -122,6 +124,29 @@ def test_a_batch_whose_end_did_not_reach_the_disk_is_cut_with_a_line_that_says_h
     again = open_log(tmp_path)
     assert again.state().last == log_id(1, 21)
     assert "dropped" in caplog.text
+    again.close()
+
+
+def test_what_a_start_kept_of_a_batch_is_there_at_the_next_start_too(log: SegmentLog, tmp_path: Path):
+    """The batch's checksum is that of all its entries, also of the one whose end was cut off: it vouches for none any more."""
+    write(log, large(18, 20))
+    log.append(large(21, 23))
+    path = tmp_path / "log" / names(tmp_path, ".seg")[-1]
+    log.close()
+    content = path.read_bytes()
+    cut = content.index(large(23, 23)[0].record) + 100
+    path.write_bytes(content[:cut].ljust(len(content), b"\xa5"))
+    started = open_log(tmp_path)
+    assert started.state().last == log_id(1, 22)
+    shutil.copytree(tmp_path, tmp_path.with_name("lost"))
+    started.close()
+    path = tmp_path.with_name("lost") / "log" / path.name
+    last_seal = path.read_bytes().index(large(22, 22)[0].record) + len(large(22, 22)[0].record)
+    with path.open("r+b") as file:
+        file.seek(last_seal)
+        file.write(bytes(BATCH_SEAL_BYTES))
+    again = open_log(path.parents[1])
+    assert read(again, 13, 22) == large(13, 22)
     again.close()
 
 
