@@ -144,12 +144,11 @@ class KeyValueStore(ABC):
     # --- digests ----------------------------------------------------------------------------------------------------
 
     def digest_at(self, index: LogIndex) -> Digest | None:
-        """Return the digest of the state at a mark: a blank entry with the data `digest`. The last 8 are kept."""
-        return self._digests.at(index)
+        """Return the digest of the state at a mark: a blank entry with the data `digest`. The last 8 are kept, if they are asked for.
 
-    def take_mark(self, index: LogIndex) -> Digest | None:
-        """Return `digest_at` and forget it."""
-        return self._digests.take(index)
+        It counts as asked for from now on, also if its entry is yet to be applied.
+        """
+        return self._digests.ask(index)
 
     def digest_view(self) -> Digest:
         """Return the digest of the present state (its `log_id` says which)."""

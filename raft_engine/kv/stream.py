@@ -18,7 +18,7 @@ import hashlib
 import operator
 import struct
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from itertools import islice
 from typing import Annotated, Final, Literal
 
@@ -84,11 +84,12 @@ def encode_state(view: View) -> Iterator[bytes]:
     view.close()
 
 
-def digest_state(view: View) -> str:
-    """Return the hexadecimal digest."""
+def digest_steps(view: View) -> Generator[None, None, str]:
+    """Compute the digest, a block at a time; return it, hexadecimal."""
     digest = hashlib.sha256()
     for block in _encode_body(view):
         digest.update(block)
+        yield
     view.close()
     return digest.hexdigest()
 

@@ -236,6 +236,7 @@ async def digest(call: Call) -> Reply:
         asked = store.digest_view()
     else:
         index = LogIndex(parse_count(call.query["at"], "at", 1, _INDEX_MAX))
+        store.digest_at(index)  # asked for before it is applied: no newer mark takes its turn then
         if not await _wait_until(context, lambda _: store.last_applied.index >= index, call.wait_s):
             detail = f"applied up to {store.last_applied.index}, not yet {index}"
             raise ProblemError(RefusalCode.TIMED_OUT.value, detail, hint="ask again, with a longer wait")
@@ -249,7 +250,7 @@ async def digest(call: Call) -> Reply:
     if not value.done():
         raise ProblemError(RefusalCode.TIMED_OUT.value, "the digest is still being computed", hint="ask again")
     if value.cancelled():
-        raise _no_digest(asked.log_id.index, "newer marks replaced it before its turn came")
+        raise _no_digest(asked.log_id.index, "newer marks replaced it before its turn came, or the engine was stopped")
     return json_reply(schema.DigestReply(asked.log_id.index, value.result()))
 
 

@@ -516,6 +516,30 @@ async def test_a_digest_waits_for_its_mark(node, client):
     assert (await asking).json()["index"] == 13
 
 
+class StoreThatIsAsked:
+    """Notes the marks that somebody asks for."""
+
+    def __init__(self, store):
+        self._store = store
+        self.asked = []
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+    def digest_at(self, index):
+        self.asked.append(index)
+        return self._store.digest_at(index)
+
+
+async def test_a_mark_is_asked_for_before_it_is_applied_so_that_no_newer_one_takes_its_turn(node, client):
+    node.store = StoreThatIsAsked(node.store)
+    asking = asyncio.create_task(client.get("/v1/digest", params={"at": "13"}))
+    await node.raft.watched.wait()
+    assert node.store.asked == [13]
+    node.raft.apply(b"digest", EntryKind.BLANK)
+    assert (await asking).json()["index"] == 13
+
+
 async def test_a_digest_that_is_not_reached_in_time_is_504(client):
     reply = await client.get("/v1/digest", params={"at": "13", "wait": "10ms"})
     assert (reply.status_code, reply.json()["detail"]) == (504, "applied up to 12, not yet 13")
