@@ -144,6 +144,8 @@ class SegmentLog:
             self._open(directory)
         except OSError as error:
             raise storage_failed(error, "opening the log", self.directory) from error
+        if self._prepare_ahead and not self._segments:
+            self._spare.prepare()  # of a wiped node: before entries come, and beside other nodes' syncs, which are not to wait
 
     # --- reading ---------------------------------------------------------------------------------------------------------
 
@@ -335,7 +337,9 @@ class SegmentLog:
             removed = self._segments[:]
             self._segments.clear()
         self._last = upto
-        self._remove(removed)
+        # Not those whose entries may come again under the same index; the others are what a purge leaves.
+        self._remove([segment for segment in removed if segment.last_index > upto.index])
+        self._remove([segment for segment in removed if segment.last_index <= upto.index], keep=True)
         self._outline = Outline(upto.index)
 
     def _mark(self, *, durable: int, **changes: object) -> None:

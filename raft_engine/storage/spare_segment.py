@@ -3,8 +3,8 @@
 Overwriting blocks that were written before changes nothing in the file system's own records, so syncing them is about half
 as dear as growing a file (6.2k against 3.8k syncs a second where it was measured; fallocate helps little, as its blocks
 count as unwritten). Such files are to be had in two ways:
-- A segment that was purged is kept, and becomes the next one as it is: nothing is written twice. What it still holds are older
-  entries, which is why such a segment has a version of its own (see `segment_format`).
+- A segment that left the log, purged or by a reset, is kept, and becomes the next one as it is: nothing is written twice. What it
+  still holds are older entries, which is why such a segment has a version of its own (see `segment_format`).
 - While there is none, as in a log that only grows, a new file is filled with zeros, beside the writer and piece by piece: all at once
   it would have the writer's syncs, and those of everybody on that disk, wait for tens of milliseconds.
 Source: etcd `server/storage/wal/file_pipeline.go`; PostgreSQL and RocksDB recycle their write-ahead logs.
@@ -33,7 +33,7 @@ _REST_MAX_S: Final = 0.025
 
 
 class SpareSegment:
-    """Purged segments, or else one zero-filled file, prepared in a thread of its own. Used by the log's writer only."""
+    """Segments that left the log, or else one zero-filled file, prepared in a thread of its own. Used by the log's writer only."""
 
     def __init__(self, directory: Path, size: int, files: Files) -> None:
         self._files = files
@@ -55,11 +55,11 @@ class SpareSegment:
     def keep(self, segment: Path, size: int) -> bool:
         """Keep a segment that has left the log durably, by another name; return whether it was. The caller syncs the directory.
 
-        One that was made longer for a large record is not kept, nor one beyond `OLD_MAX`.
+        One that was made longer for a large record is not kept, nor one beyond `OLD_MAX`, nor another one of the same name.
         """
-        if len(self._old) >= OLD_MAX or not self._size <= size <= self._size + BATCH_SEAL_BYTES:
-            return False
         old = segment.with_suffix(OLD_SUFFIX)
+        if len(self._old) >= OLD_MAX or old in self._old or not self._size <= size <= self._size + BATCH_SEAL_BYTES:
+            return False
         self._files.rename(segment, old)
         self._old.append(old)
         return True

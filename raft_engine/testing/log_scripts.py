@@ -238,6 +238,8 @@ _FULL: Final = SEGMENT_BYTES - SEGMENT_HEADER_BYTES - SEAL_BYTES - HEADER_BYTES
 
 _TWO_PURGED: Final = (append(large(1, 1, 17)), SYNC, purge(log_id(1, 12)))
 """Two segments have left the log, and are there for the next ones."""
+_RESET: Final = (append(large(1, 1, 17)), SYNC, reset(log_id(2, 30)))
+"""All segments have left the log at once, for a snapshot beyond its end."""
 _TO_SECTOR: Final = SECTOR_BYTES - SEGMENT_HEADER_BYTES - BATCH_SEAL_BYTES - HEADER_BYTES
 """Data bytes of a reused segment's first entry that ends with the sector."""
 
@@ -399,6 +401,57 @@ LOG_SCRIPTS: Final = (
         purge(log_id(1, 4)),
         append([entry(1, 8, bytes(900))]),
         SYNC,
+        append([entry(1, 9, bytes(_TO_SECTOR)), *blanks(10, 16)]),
+        SYNC,
+        append(blanks(17, 18)),
+        SYNC,
+    ),
+    script("segments used again after a reset", *_RESET, append(large(2, 31, 44)), SYNC, append(blanks(45, 46, 2)), SYNC),
+    script(
+        "segments used again after a reset, batches before a sync",
+        *_RESET,
+        append(large(2, 31, 33)),
+        *(append(blanks(at, at + 1, 2)) for at in range(34, 40, 2)),
+        SYNC,
+    ),
+    script(
+        "segments used again after a reset, starts between",
+        *_RESET,
+        REOPEN,
+        append(large(2, 31, 38)),
+        REOPEN,
+        reset(log_id(3, 50)),
+        append(large(3, 51, 57)),
+        SYNC,
+    ),
+    script(
+        "segments used again after resets among entries that come again",
+        append(large(1, 1, 17)),
+        SYNC,
+        reset(log_id(2, 12)),
+        append(large(2, 13, 24)),
+        SYNC,
+        reset(log_id(3, 16)),
+        append(large(3, 17, 24)),
+        truncate(20),
+        append(blanks(21, 22, term=4)),
+        SYNC,
+    ),
+    script(
+        "segments used again after a reset and before a purge",
+        append(large(1, 1, 17)),
+        reset(log_id(2, 30)),
+        append(large(2, 31, 44)),
+        SYNC,
+        purge(log_id(2, 42)),
+        append(large(2, 45, 56)),
+        SYNC,
+    ),
+    script(
+        "a segment used again after a reset that holds what looks like later entries",
+        append([_forger(9)]),
+        SYNC,
+        reset(log_id(1, 8)),
         append([entry(1, 9, bytes(_TO_SECTOR)), *blanks(10, 16)]),
         SYNC,
         append(blanks(17, 18)),

@@ -311,10 +311,11 @@ def test_rot_taken_for_a_torn_write_is_found(monkeypatch):
     assert found_in("log: entries of a sector")
 
 
-def test_a_batch_that_is_believed_without_its_checksum_is_found(monkeypatch):
+@pytest.mark.parametrize("when", ["", " after a reset"])
+def test_a_batch_that_is_believed_without_its_checksum_is_found(monkeypatch, when):
     """A part of it did not reach the disk, and what stood there before looks like the missing entries."""
     monkeypatch.setattr(Seals, "is_whole", lambda *_: True)
-    assert found_in("log: a segment used again that holds what looks like later entries")
+    assert found_in(f"log: a segment used again{when} that holds what looks like later entries")
 
 
 def test_a_batch_in_which_a_truncation_ended_and_that_is_dropped_is_found(monkeypatch):
@@ -325,6 +326,22 @@ def test_a_batch_in_which_a_truncation_ended_and_that_is_dropped_is_found(monkey
     )
     monkeypatch.setattr(SegmentLog, "_say_durable", lambda _self, _segment: None)
     assert found_in("log: a segment used again, cut in a batch")
+
+
+def test_a_segment_that_is_kept_before_the_marks_say_that_it_is_gone_is_found(monkeypatch):
+    """Between the two nothing says that the log was reset: the start finds segments missing."""
+    reset, mark = SegmentLog._reset, SegmentLog._mark
+
+    def marked_last(self, upto):
+        later = []
+        monkeypatch.setattr(SegmentLog, "_mark", lambda _self, **changes: later.append(changes))
+        reset(self, upto)
+        monkeypatch.setattr(SegmentLog, "_mark", mark)
+        for changes in later:
+            self._mark(**changes)
+
+    monkeypatch.setattr(SegmentLog, "_reset", marked_last)
+    assert found_in("log: segments used again after a reset")
 
 
 def test_a_truncated_tail_that_is_left_in_the_file_is_found(monkeypatch):

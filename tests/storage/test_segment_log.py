@@ -299,6 +299,13 @@ def test_the_spare_segment_is_prepared_beside_the_writer_and_used(tmp_path):
     assert open_log(tmp_path).state().last == log_id(1, 399)
 
 
+def test_the_first_segment_is_prepared_before_there_is_an_entry(tmp_path):
+    """A wiped node's log is blank until the snapshot is there: time enough to fill a file without haste."""
+    log = open_log(tmp_path, prepare_ahead=True)
+    log.close()
+    assert (tmp_path / "log" / "spare").stat().st_size == SEGMENT_BYTES
+
+
 def test_an_entry_larger_than_a_segment_gets_one_of_its_own(tmp_path):
     log = open_log(tmp_path)
     entries = [entry(1, 1, b"a"), entry(1, 2, b"b" * 3 * SEGMENT_BYTES), entry(1, 3, b"c")]

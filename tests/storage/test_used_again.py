@@ -185,6 +185,59 @@ def _header(*, is_reused: bool) -> SegmentHeader:
     return SegmentHeader(LogIndex(8), log_id(1, 7), 99, is_reused=is_reused)
 
 
+# --- a log that is reset ------------------------------------------------------------------------------------------------
+
+
+class Zeroed(Files):
+    """Real files; counts what is filled with zeros."""
+
+    count = 0
+
+    def zero(self, descriptor, since, until):
+        self.count += 1
+        super().zero(descriptor, since, until)
+
+
+def test_a_reset_keeps_files_and_nothing_is_zeroed_for_the_next_segments(tmp_path: Path):
+    files = Zeroed()
+    log = open_log(tmp_path, files=files)
+    write(log, large(1, 17))
+    inodes = {path.stat().st_ino for path in (tmp_path / "log").glob("*.seg")}
+    zeroed = files.count
+    log.reset(log_id(2, 30))
+    assert (names(tmp_path, ".seg"), len(names(tmp_path, ".old"))) == ([], 4)
+    write(log, large(31, 48, term=2))
+    assert zeroed == files.count
+    assert inodes == {path.stat().st_ino for path in (tmp_path / "log").glob("*.seg")}
+    assert read(log, 31, 48) == large(31, 48, term=2)
+    log.close()
+    again = open_log(tmp_path)
+    assert read(again, 31, 48) == large(31, 48, term=2)
+    again.close()
+
+
+def test_a_reset_keeps_no_segment_whose_entries_may_come_again(tmp_path: Path):
+    """As a truncation keeps none: entries 11 and 12 would come again under their index."""
+    log = open_log(tmp_path)
+    write(log, large(1, 17))
+    log.reset(log_id(2, 12))
+    assert len(names(tmp_path, ".old")) == 2
+    log.close()
+
+
+def test_two_kept_segments_with_the_same_first_entry_are_not_taken_for_one(tmp_path: Path):
+    """A reset far back, as no node makes it, lets an old first entry be one again."""
+    log = open_log(tmp_path)
+    write(log, large(1, 27))
+    log.purge(log_id(1, 22))
+    log.reset(log_id(2, 5))
+    write(log, large(6, 11, term=3))
+    log.purge(log_id(3, 10))
+    write(log, large(12, 40, term=3))
+    assert read(log, 11, 40) == large(11, 40, term=3)
+    log.close()
+
+
 # --- the index of a full segment is written beside ------------------------------------------------------------------------
 
 
