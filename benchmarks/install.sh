@@ -29,7 +29,10 @@ fi
 
 python="${BENCH_PYTHON:-/usr/bin/python3}"
 if ! makes_environments "$python"; then
-    [ -z "${BENCH_PYTHON:-}" ] || echo "BENCH_PYTHON=$BENCH_PYTHON cannot make an environment for Python 3.11 or later" >&2
+    if [ -n "${BENCH_PYTHON:-}" ]; then
+        echo "error: BENCH_PYTHON=$BENCH_PYTHON is no Python from 3.11 on that can make environments" >&2
+        exit 1
+    fi
     python=.venv/bin/python
 fi
 home="$("$python" -c 'import sys; print(sys.base_prefix)')"

@@ -121,7 +121,13 @@ class System:
                 if found is not None:
                     return found
             time.sleep(0.02)
-        raise BenchError(f"{self.name} has no leader after {within_s:g} s; see {self.directory}")
+        raise BenchError(f"{self.name} has no leader after {within_s:g} s; its nodes said last: {self._last_words()}")
+
+    def _last_words(self) -> str:
+        lines = [
+            path.read_text("utf-8", "replace").strip().rpartition("\n")[2] for path in sorted(self.directory.glob("*.log"))
+        ]
+        return " | ".join(line[:300] for line in lines if line) or "nothing"
 
     def kill(self, number: int) -> None:
         self.processes[number].send_signal(signal.SIGKILL)
