@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import json
+import os
 import statistics
 import sys
 from collections.abc import Sequence
@@ -24,6 +25,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from rows import GROUPS, Options, Row
 from surroundings import RESULTS, ROOT, about, end_on_sigterm
 from systems import BenchError
+
+ROUNDS_MIN = 3
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown:
         parser.error(f"no group is called {unknown[0]!r}; there are: {', '.join(GROUPS)}")
     end_on_sigterm()
+    load_before = os.getloadavg()[0]
     how = Options(1, 1.0, 2) if options.quick else Options(options.rounds, options.seconds, options.repetitions)
     rows: list[Row] = []
     trouble: list[str] = []
@@ -60,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             trouble += [f"{left}: interrupted" for left in names[position:]]
             break
     if rows:
-        write(rows, how, options.name)
+        write(rows, how, options.name, load_before)
     met = [(row, peer, row.is_met(peer)) for row in rows for peer in row.goals if peer in row.samples]
     print(f"{sum(ok for *_, ok in met)} of {len(met)} goals met")
     for row, peer, ok in met:
@@ -87,13 +91,14 @@ def as_text(row: Row) -> str:
 
 
 def as_markdown(rows: list[Row], title: str) -> str:
-    """All rows as a table for a document: medians, and the median of the ratios round by round."""
-    lines = [f"{title}; {max((len(row.samples['ours']) for row in rows), default=0)} rounds at most.", ""]
+    """All rows as a table for a document: medians with least and most, and the median of the ratios round by round."""
+    most = max((len(row.samples["ours"]) for row in rows), default=0)
+    lines = [f"{title}; {most} rounds at most{'' if most >= ROUNDS_MIN else ', too few to mean anything'}.", ""]
     lines += ["| row | ours | peer | peer's | ours ÷ peer's | wanted |", "|---|---|---|---|---|---|"]
     for row in rows:
-        ours = f"{statistics.median(row.samples['ours']):,.1f} {row.unit}"
+        ours = f"{_with_spread(row.samples['ours'])} {row.unit}"
         for peer in [name for name in row.samples if name != "ours"] or [""]:
-            theirs = f"{statistics.median(row.samples[peer]):,.1f}" if peer else ""
+            theirs = _with_spread(row.samples[peer]) if peer else ""
             ratio = f"{row.ratio(peer):.2f}" if peer else ""
             wanted = ""
             if peer in row.goals:
@@ -103,9 +108,19 @@ def as_markdown(rows: list[Row], title: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write(rows: list[Row], how: Options, name: str | None) -> None:
+def _with_spread(values: list[float]) -> str:
+    return f"{statistics.median(values):,.1f} ({min(values):,.1f} to {max(values):,.1f})"
+
+
+def write(rows: list[Row], how: Options, name: str | None, load_before: float) -> None:
     now = dt.datetime.now(dt.UTC)
-    where = {**about(), "rounds": how.rounds, "seconds": how.seconds, "repetitions": how.repetitions}
+    where = {
+        **about(),
+        "load_before": round(load_before, 2),
+        "rounds": how.rounds,
+        "seconds": how.seconds,
+        "repetitions": how.repetitions,
+    }
     document = {
         "about": where,
         "rows": [
@@ -124,7 +139,7 @@ def write(rows: list[Row], how: Options, name: str | None) -> None:
     RESULTS.mkdir(exist_ok=True)
     stem = RESULTS / (name or f"{now:%Y%m%d-%H%M}-{where['commit']}")
     stem.with_suffix(".json").write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
-    title = f"{now:%Y-%m-%d}, {where['commit']}, {where['machine']}"
+    title = f"{now:%Y-%m-%d}, {where['commit']}, {where['machine']}, load {load_before:.1f} before"
     table = as_markdown(rows, title)
     stem.with_suffix(".md").write_text(table)
     plot(rows, stem, title)
