@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from raftctl.confirm import Tier
-from raftctl.errors import CtlError
+from raftctl.errors import CtlError, ExitCode
 from raftctl.guards import Finding, Verdict, refusal, with_overrides
 from raftctl.model import ActionReply, Expect, NodeStatus
 from raftctl.output.tables import Cell, Column, Table, Tone
@@ -45,6 +45,14 @@ class Action(msgspec.Struct, frozen=True, kw_only=True):
     voters: Collection[int] | None = None
 
 
+class LeftOut(msgspec.Struct, frozen=True):
+    """A node that was meant and cannot be asked. `why` is a sentence; `later` is the command that makes up for it."""
+
+    node: int
+    why: str
+    later: str
+
+
 def wait_s(session: Session) -> float:
     """Return how long a node is to wait for the effect: not longer than the caller."""
     return min(WAIT_S, session.settings.timeout_s())
@@ -55,11 +63,14 @@ def expectation(status: NodeStatus | None) -> Expect | None:
     return None if status is None else Expect(term=status.term, leader=status.leader)
 
 
-def perform(session: Session, actions: Sequence[Action]) -> None:
+def perform(session: Session, actions: Sequence[Action], left_out: Sequence[LeftOut] = ()) -> None:
     """Do all of them, one after the other, and show what happened.
 
+    Nodes that are left out are warned of before anything is asked or done, are rows of the result, and make it exit with 10.
     Raises: CtlError: the first that was refused or is not seen to be done.
     """
+    for one in left_out:
+        session.output.warn(f"{one.why}, so it is left out; once it runs: {one.later}")
     judged = [
         msgspec.structs.replace(action, findings=with_overrides(action.findings, session.flags.override))
         for action in actions
@@ -83,7 +94,14 @@ def perform(session: Session, actions: Sequence[Action]) -> None:
         results.extend(_done(session, action) for action in judged)
     finally:
         if results:
-            _show_results(session, results)
+            _show_results(session, results, [_not_done(actions[0], one) for one in left_out])
+    if left_out:
+        session.exit_code = ExitCode.DEGRADED
+
+
+def _not_done(action: Action, one: LeftOut) -> ActionReply:
+    """Return the row of a node that was left out, in the form of a reply."""
+    return ActionReply(action=action.name, node=one.node, requested=action.requested, detail=f"not done: {one.why}")
 
 
 def _ask(session: Session, actions: Sequence[Action]) -> None:
@@ -137,9 +155,11 @@ def _look(session: Session, action: Action) -> str | None:
 # -- showing -------------------------------------------------------------------------------------------------------------
 
 
-def _show_results(session: Session, results: Sequence[ActionReply]) -> None:
-    data = [msgspec.to_builtins(result, str_keys=True) for result in results]
-    lines = [f"node {result.node}: {sentence(result)}" for result in results]
+def _show_results(session: Session, results: Sequence[ActionReply], not_done: Sequence[ActionReply]) -> None:
+    """`-o name` prints the nodes at which it was done."""
+    rows = sorted((*results, *not_done), key=lambda row: row.node) if not_done else results
+    data = [msgspec.to_builtins(row, str_keys=True) for row in rows]
+    lines = [f"node {row.node}: {printable(row.detail) if row in not_done else sentence(row)}" for row in rows]
     session.output.show(
         "action" if len(data) == 1 else "actions",
         data[0] if len(data) == 1 else {"items": data},

@@ -30,7 +30,7 @@ ToOption = Annotated[
     int, typer.Option("--to", min=1, metavar="N", help="Id of the other node.", autocompletion=complete_nodes)
 ]
 ContextArgument = Annotated[str, typer.Argument(metavar="NAME", autocompletion=complete_contexts)]
-AllOption = Annotated[bool, typer.Option("--all", help="Every node that answers.")]
+AllOption = Annotated[bool, typer.Option("--all", help="Every node that answers; exit 10 if a member does not.")]
 KeyArgument = Annotated[str, typer.Argument(metavar="KEY")]
 ConsistencyOption = Annotated[
     str, typer.Option("--consistency", metavar="linearizable|lease|stale", help="How fresh a read must be.")

@@ -5,7 +5,7 @@ Source: contract sections 3 and 5; design of the triggers' semantics.
 
 from __future__ import annotations
 
-from raftctl.actions import Action, expectation, wait_s
+from raftctl.actions import Action, LeftOut, expectation, wait_s
 from raftctl.confirm import Tier
 from raftctl.errors import CtlError
 from raftctl.guards import elect_rules, has_leader, purge_rules, revert_rules, transfer_rules
@@ -188,6 +188,20 @@ def leader_of(session: Session, survey: Survey) -> NodeStatus | None:
     if survey.leader is None and not session.flags.dry_run:
         raise CtlError("no_leader", "no node leads", hint="see: raftctl status; raftctl elect --node N makes one campaign")
     return survey.leader
+
+
+def left_out(survey: Survey, later: str) -> list[LeftOut]:
+    """Return the members that `--all` means and cannot reach. `later`: the command without its program and node."""
+    out = []
+    for report in survey.nodes:
+        if report.node_id is None or survey.role(report.node_id) == "-":
+            continue
+        if report.status is not None and not report.status.stopped:
+            continue
+        detail = report.error.detail if report.error is not None else "no answer"
+        why = f"does not answer ({detail})" if report.status is None else "has its engine stopped"
+        out.append(LeftOut(report.node_id, f"node {report.node_id} {why}", f"raftctl {later} --node {report.node_id}"))
+    return out
 
 
 def reached(survey: Survey, node: int) -> NodeStatus:

@@ -53,9 +53,11 @@ def snapshot(session: Session, node: NodeOption = None, everywhere: AllOption = 
     from raftctl.actions import perform
 
     survey = session.survey()
+    chosen = _chosen(survey, node, everywhere=everywhere)
     perform(
         session,
-        [trigger_actions.snapshot(session, survey, chosen) for chosen in _chosen(survey, node, everywhere=everywhere)],
+        [trigger_actions.snapshot(session, survey, one) for one in chosen],
+        trigger_actions.left_out(survey, "snapshot") if everywhere else (),
     )
 
 
@@ -72,7 +74,12 @@ def purge_log(
 
     survey = session.survey()
     chosen = _chosen(survey, node, everywhere=everywhere)
-    perform(session, [trigger_actions.purge_log(session, survey, one, upto, strict=strict) for one in chosen])
+    later = f"purge-log --upto {upto}{' --strict' if strict else ''} --yes"
+    perform(
+        session,
+        [trigger_actions.purge_log(session, survey, one, upto, strict=strict) for one in chosen],
+        trigger_actions.left_out(survey, later) if everywhere else (),
+    )
 
 
 def transfer_leader(session: Session, to: ToOption) -> None:
@@ -103,13 +110,19 @@ def allow_next_revert(
 
 
 def _chosen(survey: Survey, node: int | None, *, everywhere: bool) -> Sequence[int]:
-    """Return the nodes meant; Raises: CtlError: both options, or no leader to be the default."""
-    from raftctl.errors import usage
+    """Return the nodes meant that can be asked.
+
+    Raises: CtlError: both options; no leader to be the default; of all nodes, none runs.
+    """
+    from raftctl.errors import CtlError, usage
 
     if everywhere and node is not None:
         raise usage("--node and --all exclude each other")
     if everywhere:
-        return [status.node_id for status in survey.statuses if not status.stopped]
+        running = [status.node_id for status in survey.statuses if not status.stopped]
+        if not running:
+            raise CtlError("raft_stopped", "the engine of every node that answers is stopped", hint="see: raftctl status")
+        return running
     return [node or _leader(survey)]
 
 

@@ -173,6 +173,66 @@ def test_all_purges_every_node_that_answers(cluster, raftctl):
     assert [1, 2, 3] == sorted(node for _, node, _, _ in cluster.mutations)
 
 
+LATER = {"snapshot": "snapshot --node 3", "purge-log --upto 40 --yes": "purge-log --upto 40 --yes --node 3"}
+
+
+@pytest.fixture(params=["dead", "stopped"])
+def without_3(cluster, request):
+    """Node 3 is a member and cannot be asked."""
+    if request.param == "dead":
+        cluster.down[3] = httpx.ConnectError("[Errno 111] Connection refused")
+    else:
+        cluster.nodes[3]["state"] = "shutdown"
+    return cluster
+
+
+@pytest.mark.parametrize("line", sorted(LATER))
+def test_all_has_a_row_and_a_warning_for_a_node_that_cannot_be_asked_and_exits_with_10(without_3, raftctl, line):
+    result = raftctl(f"{line} --all", code=10)
+    assert ["node 1", "node 2", "node 3"] == [row.partition(":")[0] for row in result.out.splitlines()]
+    assert "node 3: not done: node 3 " in result.out
+    assert "(nothing to change)" not in result.out
+    assert "warning: node 3 " in result.err
+    assert f"raftctl {LATER[line]}" in result.err
+    assert [1, 2] == sorted(node for _, node, _, _ in without_3.mutations)
+
+
+@pytest.mark.parametrize("line", sorted(LATER))
+def test_all_tells_a_script_too_which_node_was_left_out(without_3, raftctl, line):
+    document = raftctl(f"{line} --all -o json", code=10).document
+    assert [(1, True), (2, True), (3, False)] == [(row["node"], row["observed"]) for row in document["data"]["items"]]
+    (warning,) = document["warnings"]
+    assert LATER[line] in warning
+    assert raftctl(f"{line} --all -o name", code=10).out.split() == ["1", "2"]
+
+
+@pytest.mark.parametrize("line", sorted(LATER))
+@pytest.mark.parametrize("reading", ["{} --dry-run", "explain {}"])
+def test_a_plan_for_all_warns_of_the_node_that_would_be_left_out(without_3, raftctl, line, reading):
+    result = raftctl(reading.format(f"{line} --all"))
+    assert f"raftctl {LATER[line]}" in result.err
+    assert [] == without_3.mutations
+
+
+@pytest.mark.parametrize("line", sorted(LATER))
+def test_one_chosen_node_is_done_whether_another_answers_or_not(without_3, raftctl, line):
+    result = raftctl(f"{line} --node 2 -o json")
+    assert (result.data["node"], result.document["warnings"]) == (2, [])
+
+
+def test_a_removed_node_is_nobody_to_miss(without_3, raftctl):
+    without_3.voters.remove(3)
+    without_3.lead(1)
+    assert [] == raftctl("snapshot --all -o json").document["warnings"]
+
+
+@pytest.mark.parametrize("line", sorted(LATER))
+def test_all_is_refused_where_every_engine_is_stopped(cluster, raftctl, line):
+    for status in cluster.nodes.values():
+        status["state"] = "shutdown"
+    assert raftctl(f"{line} --all -o json", code=5).error["code"] == "raft_stopped"
+
+
 @pytest.mark.parametrize(
     ("prepare", "rule"),
     [
