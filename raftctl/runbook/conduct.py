@@ -148,7 +148,8 @@ def _told_where(session: Session, journal: Journal, lock: ClusterLock) -> Iterat
 def resume(session: Session, run_id: str) -> None:
     """Go on with a run where its journal ends: forward, or with the undo that had begun.
 
-    Raises: CtlError: it is over, another process is at it, its journal was changed; or how it ended.
+    Raises: CtlError: it is over, another process is at it, its journal was changed; or how it ended: `undone` too, for a run
+    that was only undone to its end is not done.
     """
     _go_on(session, run_id, undo=False)
 
@@ -178,7 +179,7 @@ def _go_on(session: Session, run_id: str, *, undo: bool) -> None:
         lock.take(force="no-lock" in session.flags.override, resuming=True)
         run.write("run_resumed", operator=operator_and_host(), version=__version__, undo=undo or past.undoing)
         if undo or past.undoing:
-            _undo(session, runbook, run, lock, journal)
+            _undo(session, runbook, run, lock, journal, why=None if undo else _why_undone(file))
         else:
             _conduct(session, runbook, run, journal, lock)
     finally:
@@ -231,10 +232,19 @@ def _check_steps(runbook: Runbook, run: Run, file: RunFile) -> None:
         raise CtlError("journal_damaged", message, hint=hint)
 
 
-def _undo(session: Session, runbook: Runbook, run: Run, lock: ClusterLock, journal: Journal) -> None:
+def _why_undone(file: RunFile) -> str:
+    """Return why the undo began that the journal ends in."""
+    return next(str(record["why"]) for record in reversed(file.records) if record["event"] == "undoing")
+
+
+def _undo(session: Session, runbook: Runbook, run: Run, lock: ClusterLock, journal: Journal, *, why: str | None) -> None:
+    """Undo because it is asked for (`why` None), or finish an undo that had begun: then the run has failed."""
+    what, cause = (
+        ("the run was given up", "as asked") if why is None else ("its undo had begun and is finished, not the run", why)
+    )
     with _told_where(session, journal, lock), uninterrupted():
-        ended = run.back(runbook, "the run was given up", CtlError("aborted", "as asked"))
-        if ended.code != "undone":
+        ended = run.back(runbook, what, CtlError("aborted", cause))
+        if ended.code != "undone" or why is not None:
             raise ended
     _show_undone(session, journal, ended.message)
 

@@ -173,6 +173,6 @@ def test_a_run_that_cannot_end_while_the_node_is_cut_off_hands_over_and_is_resum
         assert "no leader follows it up" in told
         assert rejoin.run()["resumable"]
         rejoin.links.heal()
-        rejoin.cluster.raftctl("runs", "resume", rejoin.run()["run"])
+        rejoin.cluster.raftctl("runs", "resume", rejoin.run()["run"], code=8)
         assert rejoin.run()["outcome"] == "undone"
         rejoin.load.more(20)

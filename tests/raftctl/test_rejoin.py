@@ -203,10 +203,24 @@ def test_an_undo_that_fails_asks_for_attention_and_can_be_repeated(cluster, raft
     assert "runs abort" in error["hint"]
     (run,) = read_runs()
     assert run.outcome == "needs_attention"
-    raftctl(f"runs resume {run.run_id}")
+    ended = raftctl(f"runs resume {run.run_id} -o json", code=8)
+    assert ("undone", True) == (ended.error["code"], "no such directory" in ended.error["message"])
+    assert "undone: Stop the engine of node 3" in ended.error["message"]
+    assert "as asked" not in ended.error["message"]
+    assert "" == ended.out
     assert WELL == cluster.picture(3)
     (run,) = read_runs()
     assert run.outcome == "undone"
+
+
+def test_an_undo_that_was_asked_for_is_no_failure(cluster, raftctl):
+    broken = problem(500, "start_failed", "no such directory")
+    cluster.answers("/v1/node/start-raft", broken, broken)
+    raftctl(LINE, code=9)
+    (run,) = read_runs()
+    told = raftctl(f"runs abort {run.run_id} -o json").data
+    assert ("undone", True) == (told["outcome"], "as asked" in told["message"])
+    assert WELL == cluster.picture(3)
 
 
 def test_a_failure_when_the_node_holds_more_than_the_barrier_goes_forward(cluster, raftctl):

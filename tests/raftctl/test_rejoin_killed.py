@@ -143,7 +143,8 @@ def test_an_undo_that_died_is_finished(cluster: RejoinCluster, raftctl, killer: 
         (run,) = read_runs()
         began_to_undo = any("undoing" == record["event"] for record in run.records)
         was_undone = "undone" == run.outcome
-        go_on(raftctl, killer, verb, code=5 if verb == "resume" and was_undone else 0)
+        resumed = 5 if was_undone else 8 if began_to_undo else 0
+        go_on(raftctl, killer, verb, code=resumed if verb == "resume" else 0)
         if verb == "resume" and not began_to_undo:
             assert "done" == outcome()
             assert_rebuilt(cluster)

@@ -260,9 +260,11 @@ def test_an_undo_that_fails_can_be_gone_on_with_and_only_undoes(toy):
     assert "runs resume" in error.hint
     toy.acts.clear()
     toy.told.clear()
-    resume()
+    error = ended(resume)
     assert ["undo a"] == toy.told
-    assert "undone" == the_run().outcome
+    assert (8, "undone", "undone") == (error.exit_code, error.code, the_run().outcome)
+    assert "no power" not in error.message
+    assert "as asked" not in error.message
 
 
 def test_a_run_that_is_over_is_not_gone_on_with(toy, capsys):

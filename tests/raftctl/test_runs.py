@@ -93,7 +93,7 @@ def test_an_exported_journal_is_gone_on_with_on_another_machine(cluster, raftctl
     target = tmp_path / "copy.jsonl"
     raftctl(f"runs export {stuck}", "--to", str(target))
     monkeypatch.setenv("RAFTCTL_STATE", str(tmp_path / "elsewhere"))
-    raftctl("runs resume", str(target))
+    raftctl("runs resume", str(target), code=8)
     (run,) = read_runs()
     assert (stuck, "undone") == (run.run_id, run.outcome)
     assert WELL == cluster.picture(3)
@@ -122,7 +122,7 @@ def test_a_torn_last_line_is_told_and_does_no_harm(raftctl, stuck):
     with run.path.open("ab") as file:
         file.write(b'{"seq":99,"at":"20')
     assert "is torn" in raftctl(f"runs show {stuck}").err
-    raftctl(f"runs resume {stuck}")
+    raftctl(f"runs resume {stuck}", code=8)
     (again,) = read_runs()
     assert (None, 0, "undone") == (again.broken_at, again.torn_bytes, again.outcome)
 
