@@ -13,11 +13,14 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 COPY = ROOT / ".compiled"
-MARKER = COPY / "built.txt"
+SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")
+MARKER = COPY / f"built{SUFFIX}.txt"
+"""One for each kind of Python: machine code of 3.11 and of 3.12 lies side by side, and that of 3.11.2 serves 3.11.7 as well."""
 LOG = COPY / "build.log"
 COPIED = ("raft_engine", "raftctl", "tests", "benchmarks", "completions", "docs", "examples", "scripts", "spec")
 ENVIRONMENT = {**os.environ, "RAFT_ENGINE_COMPILED": "1"}
@@ -48,7 +51,7 @@ def bring_up_to_date() -> None:
     if MARKER.is_file() and MARKER.read_text("utf-8") == wanted:
         return
     MARKER.unlink(missing_ok=True)
-    for old in [*COPY.glob("*.so"), *COPY.glob("raft_engine/**/*.so")]:
+    for old in [*COPY.glob(f"*{SUFFIX}"), *COPY.glob(f"raft_engine/**/*{SUFFIX}")]:
         old.unlink()
     print("compiling into .compiled (about a minute) …", file=sys.stderr)
     build = [sys.executable, "setup.py", "--quiet", "build_ext", "--inplace"]
@@ -97,7 +100,7 @@ def copy_file(source: Path, target: Path) -> None:
 
 def fingerprint() -> str:
     """What the machine code depends on."""
-    digest = hashlib.sha256(f"{sys.version} {sys.platform}".encode())
+    digest = hashlib.sha256(SUFFIX.encode())
     for path in [COPY / "setup.py", *sorted(COPY.glob("raft_engine/**/*.py"))]:
         digest.update(f"{path.relative_to(COPY)}\0".encode() + path.read_bytes() + b"\0")
     return digest.hexdigest() + "\n"

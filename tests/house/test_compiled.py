@@ -37,7 +37,8 @@ def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.setattr(module, "COPIED", ("raft_engine",))
     (tmp_path / "raft_engine").mkdir()
     (tmp_path / "raft_engine" / "one.py").write_text("ONE = 1\n")
-    builds = "from pathlib import Path; Path('raft_engine/one.so').touch(); Path('made').open('a').write('x')"
+    one = f"raft_engine/one{module.SUFFIX}"
+    builds = f"from pathlib import Path; Path('{one}').touch(); Path('made').open('a').write('x')"
     (tmp_path / "setup.py").write_text(builds)
     return module
 
@@ -80,7 +81,7 @@ def test_the_copy_follows_the_clone_and_is_built_again_only_when_the_engine_chan
     (tmp_path / "raft_engine" / "two.py").write_text("TWO = 2\n")
     assert script.main([]) == 0
     assert made.read_text() == "xx"
-    assert sorted(path.name for path in copied.iterdir()) == ["one.so", "two.py"]
+    assert sorted(path.name for path in copied.iterdir()) == [f"one{script.SUFFIX}", "two.py"]
 
 
 def test_a_build_that_fails_leaves_no_machine_code_and_says_why(script: ModuleType, tmp_path: Path, capsys):
