@@ -240,11 +240,18 @@ class DataDir:
             raise storage_failed(error, "looking for the data directory", self.path) from error
 
     def free_bytes(self) -> int:
-        """Return how much an ordinary user can still write on this disk; nothing if the directory is gone."""
-        try:
-            return self._files.free_bytes(self.path)
-        except OSError:
-            return 0
+        """Return how much an ordinary user can still write on this disk; 0 if the disk does not say.
+
+        Where the directory is gone, its nearest parent that is there is measured: a missing directory is no full disk.
+        """
+        for place in (self.path, *self.path.parents):
+            try:
+                return self._files.free_bytes(place)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError:
+                break
+        return 0
 
     def _save_identity(self, identity: Identity) -> None:
         kept = msgspec.structs.replace(

@@ -7,6 +7,7 @@ import json
 import httpx
 import pytest
 
+from raftctl.guards import GONE
 from raftctl.runbook import conduct, engine
 from raftctl.runbook.journal import read_runs
 from tests.raftctl.fake_cluster import DIGEST, problem
@@ -119,6 +120,15 @@ def test_silence_is_held_against_a_node_by_the_election_timeout_that_the_leader_
 def test_a_node_with_a_new_directory_is_sent_to_the_other_way_back(cluster, raftctl):
     cluster.nodes[3].update(incarnation="f" * 32, birth="blank")
     assert "raftctl allow-next-revert --to 3" in raftctl(f"{LINE} -o json", code=5).error["hint"]
+
+
+def test_a_node_whose_directory_was_taken_away_under_it_is_refused_for_that(cluster, raftctl):
+    cluster.nodes[3].update(state="shutdown", fatal=f"the data directory {GONE} while the node ran (/data/n3)")
+    error = raftctl(f"{LINE} -o json", code=5).error
+    assert ["identity"] == error["rule_ids"]
+    assert GONE in error["measured"]["identity"]["measured"]
+    assert "raftctl rejoin-node 3 --blank" in error["hint"]
+    assert [] == cluster.mutations
 
 
 def test_a_dry_run_only_reads_and_leaves_no_journal(cluster, raftctl):

@@ -510,3 +510,10 @@ def test_free_space_is_a_number_of_bytes(tmp_path):
     directory = open_dir(tmp_path / "n1")
     assert 0 < directory.free_bytes() <= shutil.disk_usage(tmp_path).total
     directory.close()
+
+
+def test_a_directory_that_is_gone_is_not_measured_as_a_full_disk(tmp_path):
+    directory = open_dir(tmp_path / "gone" / "n1")
+    shutil.rmtree(tmp_path / "gone")
+    assert 0 < directory.free_bytes() <= shutil.disk_usage(tmp_path).total
+    directory.close()
