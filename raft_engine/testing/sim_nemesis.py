@@ -254,7 +254,8 @@ class Nemesis:
             return
         image, promised, me = node.disk.durable.copy(), node.durable.copy(), node.me
         known = node.engine.state.effective.log_id
-        # What an image holds beyond what was reported is whatever had been synced by then.
+        # An image holds more than was reported where a sync had come further, and less where a truncation had.
+        unreported = tuple(node.unreported)
 
         def put_back() -> None:
             lost = node.durable.last.index - promised.last.index
@@ -269,6 +270,7 @@ class Nemesis:
             node.durable = promised.copy()
             node.view = promised.copy()
             node.unreported.clear()
+            node.unreported.extend(unreported)
             self._note(serial, "rollback", f"{node.me} loses {lost} entries")
             self._simulation.returns.begin(node, OLDER_COPY)
             self._simulation.told(node, Wiped("rolled_back", promised.last), [])
