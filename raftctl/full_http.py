@@ -14,7 +14,7 @@ import httpx
 
 from raftctl.errors import CtlError
 from raftctl.http_values import NO_TLS_FILES, REPLY_BYTES_MAX, Reply, Tls
-from raftctl.plain_http import NoReplyError, NotSentError
+from raftctl.plain_http import NoReplyError, NotSentError, no_answer, no_connection
 
 _NEVER_ARRIVED: Final = (
     httpx.ConnectError,
@@ -54,15 +54,15 @@ class FullHttp:
         timeout_s: float,
     ) -> Reply:
         """Return the whole reply. Raises: NotSentError, NoReplyError."""
+        timeout = httpx.Timeout(timeout_s, connect=connect_timeout_s)
         try:
-            timeout = httpx.Timeout(timeout_s, connect=connect_timeout_s)
             client = self._client_of(url)
             request = client.build_request(method, url, content=body, headers=headers, timeout=timeout)
             return _whole(client, request)
         except _NEVER_ARRIVED as error:
-            raise NotSentError(_why(error)) from error
+            raise NotSentError(_why(error, timeout)) from error
         except httpx.HTTPError as error:
-            raise NoReplyError(_why(error)) from error
+            raise NoReplyError(_why(error, timeout)) from error
 
     def pieces(self, url: str, headers: Mapping[str, str], *, connect_timeout_s: float, silent_s: float) -> Iterator[bytes]:
         """Return the body as it arrives. Raises: NotSentError, NoReplyError."""
@@ -73,9 +73,9 @@ class FullHttp:
                     raise NoReplyError(f"the answer is status {response.status_code}")
                 yield from response.iter_bytes()
         except _NEVER_ARRIVED as error:
-            raise NotSentError(_why(error)) from error
+            raise NotSentError(_why(error, timeout)) from error
         except httpx.HTTPError as error:
-            raise NoReplyError(_why(error)) from error
+            raise NoReplyError(_why(error, timeout)) from error
 
     def close(self) -> None:
         for name in ("_plain", "_over_tls"):
@@ -106,11 +106,11 @@ def _whole(client: httpx.Client, request: httpx.Request) -> Reply:
     return Reply(response.status_code, dict(response.headers), bytes(parts))
 
 
-def _why(error: Exception) -> str:
+def _why(error: Exception, timeout: httpx.Timeout) -> str:
     if isinstance(error, httpx.ConnectTimeout):
-        return "no connection in time"
+        return no_connection(timeout.connect or 0.0)
     if isinstance(error, httpx.TimeoutException):
-        return "no reply in time"
+        return no_answer(timeout.read or 0.0)
     text = str(error) or type(error).__name__
     return "connection refused" if "Connection refused" in text else text
 

@@ -27,18 +27,23 @@ _OURS: Final = {"user-agent": "raftctl", "accept": "application/json"}
 
 
 class Http:
-    """`read_only` is what `--dry-run` relies on: anything but a GET is a bug and never leaves."""
+    """`read_only` is what `--dry-run` relies on: anything but a GET is a bug and never leaves.
+
+    `look_timeout_s`: how long somebody may be silent who is one of several and merely looked at; None: as long as anybody.
+    """
 
     def __init__(
         self,
         *,
         request_timeout_s: float,
+        look_timeout_s: float | None = None,
         token: str | None = None,
         tls: Tls = NO_TLS_FILES,
         read_only: bool = False,
         verbose: bool = False,
     ) -> None:
         self._request_timeout_s = request_timeout_s
+        self.look_timeout_s = min(look_timeout_s or request_timeout_s, request_timeout_s)
         self._token = token
         self._tls = tls
         self._read_only = read_only
@@ -52,29 +57,32 @@ class Http:
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         wait_s: float = 0.0,
+        within_s: float | None = None,
         with_token: bool = True,
     ) -> Reply:
         """Return the reply, whatever its status.
 
         Args:
             wait_s: how long the other side may take on purpose, on top of the request timeout.
+            within_s: instead of the request timeout.
         Raises: CtlError: `unreachable` (it never arrived, or it was a GET), `reply_lost` (it may have been carried out).
         """
         if self._read_only and method != "GET":
             raise CtlError("bug", f"a dry run was about to send {method} {url}; nothing was sent")
         all_headers = self._headers(headers, with_token=with_token)
+        timeout_s = within_s or self._request_timeout_s
         begun = time.monotonic()
         with _told_of(method, url):
             if method == "GET" and _is_plain(url):
-                reply = self._ask(url, all_headers, self._request_timeout_s + wait_s)
+                reply = self._ask(url, all_headers, timeout_s, timeout_s + wait_s)
             else:
                 reply = self._full.exchange(
                     method,
                     url,
                     body,
                     all_headers,
-                    connect_timeout_s=self._request_timeout_s,
-                    timeout_s=self._request_timeout_s + wait_s,
+                    connect_timeout_s=timeout_s,
+                    timeout_s=timeout_s + wait_s,
                 )
         if self._verbose:
             took_ms = (time.monotonic() - begun) * 1000
@@ -87,8 +95,9 @@ class Http:
             all_headers["authorization"] = f"Bearer {self._token}"
         return all_headers
 
-    def _ask(self, url: str, headers: Mapping[str, str], timeout_s: float) -> Reply:
-        answer = plain_http.ask(url, {**_OURS, **headers}, connect_timeout_s=self._request_timeout_s, timeout_s=timeout_s)
+    @staticmethod
+    def _ask(url: str, headers: Mapping[str, str], connect_timeout_s: float, timeout_s: float) -> Reply:
+        answer = plain_http.ask(url, {**_OURS, **headers}, connect_timeout_s=connect_timeout_s, timeout_s=timeout_s)
         try:
             whole = bytearray()
             for piece in answer.body():

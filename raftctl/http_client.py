@@ -8,6 +8,7 @@ Source: contract sections 2 to 4.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -57,6 +58,8 @@ class HttpClusterClient:
         self._surveyed = False
         self._order = list(self._endpoints)
         """For keys: whoever did not answer is asked last the next time."""
+        self._heard: set[str] = set()
+        """For keys: who has answered something by now."""
 
     def close(self) -> None:
         self._http.close()
@@ -64,8 +67,14 @@ class HttpClusterClient:
     # -- looking -------------------------------------------------------------------------------------------------------
 
     def cluster(self) -> Survey:
-        """Ask all endpoints; then the members that none of them turned out to be."""
-        answers = self._ask_all(self._endpoints)
+        """Ask all endpoints; then the members that none of them turned out to be.
+
+        Nobody waits long for one of many: who is silent is a row that says so. All the patience of a request is for the case
+        that nobody answers, as on a machine that is too busy, and for the leader, by the word of those who answer.
+        """
+        answers = self._ask_all(self._endpoints, self._http.look_timeout_s)
+        if all(_is_silent(answer) for answer in answers.values()):
+            answers = self._ask_all(self._endpoints)
         members = _members(status for status, _raw in answers.values() if not isinstance(status, CtlError))
         self._inventory |= {
             place for address in members.values() if (place := host_and_port(address.management)) is not None
@@ -73,26 +82,35 @@ class HttpClusterClient:
         found = {status.node_id for status, _ in answers.values() if not isinstance(status, CtlError)}
         asked = set(self._endpoints)
         others = {node_id: address.management.rstrip("/") for node_id, address in members.items() if node_id not in found}
-        answers |= self._ask_all([url for url in others.values() if url and url not in asked])
+        answers |= self._ask_all([url for url in others.values() if url and url not in asked], self._http.look_timeout_s)
+        if _silent_leader(answers, members) is not None:
+            known = [url for url, answer in answers.items() if not _is_silent(answer)]
+            answers |= self._ask_all(known, self._http.look_timeout_s)  # by now another one may lead
+        if (leader := _silent_leader(answers, members)) is not None:
+            answers |= self._ask_all([leader])
         survey = Survey(nodes=tuple(_reports(answers, others, members)))
         self._remember(survey)
         return survey
 
-    def _ask_all(self, urls: Sequence[str]) -> dict[str, Answer]:
+    def _ask_all(self, urls: Sequence[str], within_s: float | None = None) -> dict[str, Answer]:
         """Return each one's status or why there is none.
+
+        Args:
+            within_s: instead of the request timeout.
 
         Threads only wait for replies; decoding stays here, as msgspec's first look at a type is not safe in several at once.
         """
         if not urls:
             return {}
-        replies = at_once(self._ask, urls)
-        return {url: _answer(reply, url) for url, reply in zip(urls, replies, strict=True)}
 
-    def _ask(self, url: str) -> Reply | CtlError:
-        try:
-            return self._http.send("GET", url + _STATUS)
-        except CtlError as error:
-            return error
+        def ask(url: str) -> Reply | CtlError:
+            try:
+                return self._http.send("GET", url + _STATUS, within_s=within_s)
+            except CtlError as error:
+                return error
+
+        replies = at_once(ask, urls)
+        return {url: _answer(reply, url) for url, reply in zip(urls, replies, strict=True)}
 
     def _remember(self, survey: Survey) -> None:
         self._urls = {node.node_id: node.management for node in survey.nodes if node.node_id is not None and node.management}
@@ -128,7 +146,7 @@ class HttpClusterClient:
         def ask(url: str) -> tuple[float, float] | None:
             begun = time.time()
             try:
-                reply = self._http.send("GET", url + "/livez")
+                reply = self._http.send("GET", url + "/livez", within_s=self._http.look_timeout_s)
             except CtlError:
                 return None
             told = _unix_time(reply.headers.get("date", ""))
@@ -259,20 +277,21 @@ class HttpClusterClient:
         One that cannot be reached, knows no leader or does not take part has done nothing; a node that was removed knows
         none for ever. Nor has a read done anything that nobody confirmed in time: the others are asked.
         """
-        unreachable: CtlError | None = None
+        silent: list[CtlError] = []
         refused: Reply | None = None
+        send = functools.partial(self._send_if_it_answers, method, path=path, body=body, headers=headers)
         members = [url for url in self._urls.values() if url not in self._order]
         for url in [*self._order, *members]:
             try:
-                reply = self._http.send(method, url + path, body=body, headers=headers)
+                reply = send(url)
             except CtlError as error:
                 self._ask_last(url)
                 if error.code != "unreachable":
                     raise
-                unreachable = error
+                silent.append(error)
                 continue
             if reply.status == 421:
-                return self._http.send(method, self._leader_of(reply) + path, body=body, headers=headers)
+                return send(self._leader_of(reply))
             if method == "GET" and reply.status >= 500 and _code(reply) == _GAVE_UP:
                 self._ask_last(url)
                 refused = reply
@@ -283,8 +302,23 @@ class HttpClusterClient:
                 return reply
         if refused is not None:
             return refused
-        assert unreachable is not None
-        raise unreachable
+        raise _nobody(silent)
+
+    def _send_if_it_answers(
+        self, method: str, url: str, *, path: str, body: bytes | None, headers: Mapping[str, str] | None
+    ) -> Reply:
+        """Send to a node that answers at all: a request may take long, and leaves a doubt when no reply comes.
+
+        Raises: CtlError: unreachable: nothing was sent, or it was a GET; another one may be asked.
+        """
+        try:
+            if url not in self._heard and len(self._order) > 1:
+                self._http.send("GET", url + "/livez", within_s=self._http.look_timeout_s)
+                self._heard.add(url)
+            return self._http.send(method, url + path, body=body, headers=headers)
+        except CtlError:
+            self._heard.discard(url)
+            raise
 
     def _ask_last(self, url: str) -> None:
         if url in self._order:
@@ -343,7 +377,7 @@ class HttpClusterClient:
         leader = problem.leader if problem is not None else None
         if leader is None:
             raise _failure(reply, "the node")
-        if leader.id not in self._urls or not self._is_known(leader.management):
+        if not self._is_known(leader.management):
             self.cluster()
         url = self._urls.get(leader.id, leader.management or "")
         if not self._is_known(url):
@@ -353,7 +387,8 @@ class HttpClusterClient:
                 hint="add its address to the context's endpoints if it is right",
             )
         self._leader = leader.id
-        return url.rstrip("/")
+        self._urls[leader.id] = url.rstrip("/")
+        return self._urls[leader.id]
 
     def _is_known(self, url: str | None) -> bool:
         return url is not None and host_and_port(url) in self._inventory
@@ -379,6 +414,30 @@ def _answer(reply: Reply | CtlError, url: str) -> Answer:
         return _read(raw, NodeStatus, url), raw
     except CtlError as error:
         return error, None
+
+
+def _nobody(silent: Sequence[CtlError]) -> CtlError:
+    if len(silent) == 1:
+        return silent[0]
+    told = "; ".join(error.message for error in silent)
+    return CtlError("unreachable", f"no node answers: {told}", hint="are the nodes running? see: raftctl status")
+
+
+def _is_silent(answer: Answer) -> bool:
+    status, _raw = answer
+    return isinstance(status, CtlError) and status.code == "unreachable"
+
+
+def _silent_leader(answers: Mapping[str, Answer], members: Mapping[int, Address]) -> str | None:
+    """Return where the leader is that others name in the latest term, if it was asked and is silent."""
+    told = [status for status, _raw in answers.values() if not isinstance(status, CtlError)]
+    term = max((status.term for status in told), default=0)
+    for status in told:
+        address = members.get(status.leader or 0) if status.term == term else None
+        url = address.management.rstrip("/") if address is not None else ""
+        if url in answers and _is_silent(answers[url]):
+            return url
+    return None
 
 
 def _digest(reply: Reply | CtlError, url: str) -> model.DigestReply | CtlError:

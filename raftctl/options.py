@@ -79,7 +79,8 @@ def _common(
         OutputFormat | None, typer.Option("--output", "-o", metavar="FORMAT", help="table, wide, json, jsonl or name.")
     ] = None,
     request_timeout: Annotated[
-        str | None, typer.Option("--request-timeout", metavar="TIME", help="For one request; default 5s.")
+        str | None,
+        typer.Option("--request-timeout", metavar="TIME", help="For one request; default 5s, for a mere look 1s."),
     ] = None,
     timeout: Annotated[
         str | None, typer.Option("--timeout", metavar="TIME", help="How long to look for an effect; default 30s.")

@@ -28,6 +28,14 @@ class NoReplyError(Exception):
     """The question may have arrived, but no whole reply came back; the text says why."""
 
 
+def no_answer(timeout_s: float) -> str:
+    return f"no answer in {timeout_s:g} s"
+
+
+def no_connection(timeout_s: float) -> str:
+    return f"no connection in {timeout_s:g} s"
+
+
 class Answer:
     """A reply whose body is still being read. `headers` have lower-case names."""
 
@@ -145,7 +153,7 @@ def ask(url: str, headers: Mapping[str, str], *, connect_timeout_s: float, timeo
         return Answer(connection)
     except OSError as error:
         connection.close()
-        raise NoReplyError("no reply in time" if isinstance(error, TimeoutError) else _reason(error)) from error
+        raise NoReplyError(no_answer(timeout_s) if isinstance(error, TimeoutError) else _reason(error)) from error
     except BaseException:
         connection.close()
         raise
@@ -169,7 +177,7 @@ def _connected(host: str, port: int, timeout_s: float) -> socket.socket:
         # As bytes: for a name in letters Python would load its tables of all the world's.
         return socket.create_connection((host.encode("ascii"), port), timeout_s)  # type: ignore[arg-type]
     except TimeoutError as error:
-        raise NotSentError("no connection in time") from error
+        raise NotSentError(no_connection(timeout_s)) from error
     except ConnectionRefusedError as error:
         raise NotSentError("connection refused") from error
     except (OSError, OverflowError, UnicodeError) as error:
@@ -180,7 +188,7 @@ def _received(connection: socket.socket) -> bytes:
     try:
         return connection.recv(_PIECE_BYTES)
     except TimeoutError as error:
-        raise NoReplyError("no reply in time") from error
+        raise NoReplyError(no_answer(connection.gettimeout() or 0.0)) from error
     except OSError as error:
         raise NoReplyError(_reason(error)) from error
 

@@ -48,6 +48,7 @@ class Session:
         settings = self.settings
         http = Http(
             request_timeout_s=settings.request_timeout_s,
+            look_timeout_s=settings.look_timeout_s,
             token=settings.token,
             tls=Tls(settings.cacert, settings.cert, settings.key),
             read_only=self.flags.dry_run,

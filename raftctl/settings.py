@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 REQUEST_TIMEOUT_S: Final = 5.0
+LOOK_TIMEOUT_S: Final = 1.0
+"""For one of several nodes that are merely looked at: some hundred times what one on another continent takes."""
 TIMEOUT_S: Final = 30.0
 """How long an effect is looked for before "not observed" is said: a hundred election timeouts of the default engine."""
 
@@ -150,8 +152,16 @@ class Settings:
 
     @functools.cached_property
     def request_timeout_s(self) -> float:
+        return self._request_timeout(REQUEST_TIMEOUT_S)
+
+    @functools.cached_property
+    def look_timeout_s(self) -> float:
+        """How long a node may be silent that is looked at beside others: shorter, unless a request timeout was named."""
+        return self._request_timeout(LOOK_TIMEOUT_S)
+
+    def _request_timeout(self, default_s: float) -> float:
         entry = self.context.request_timeout if self.context else None
-        return self._duration("--request-timeout", self.flags.request_timeout, "REQUEST_TIMEOUT", entry, REQUEST_TIMEOUT_S)
+        return self._duration("--request-timeout", self.flags.request_timeout, "REQUEST_TIMEOUT", entry, default_s)
 
     def timeout_s(self, default_s: float = TIMEOUT_S) -> float:
         """How long an effect is looked for."""

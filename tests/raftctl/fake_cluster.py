@@ -200,7 +200,7 @@ class FakeCluster:
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             raise NotSentError("connection refused" if "refused" in str(error) else str(error)) from error
         except httpx.HTTPError as error:
-            raise NoReplyError("no reply in time") from error
+            raise NoReplyError(f"no answer in {timeout_s:g} s") from error
         return PlainAnswer(response.status_code, dict(response.headers), response.content)
 
     def _act(self, node: int, path: str, body: Json) -> httpx.Response:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import httpx
 import pytest
 
+from raftctl import plain_http
+from raftctl.http import Http
+from raftctl.http_client import HttpClusterClient
 from tests.raftctl.fake_cluster import problem, url
 
 
@@ -98,7 +101,45 @@ def test_a_write_goes_to_another_node_when_one_does_not_answer(cluster, raftctl)
     cluster.down[1] = httpx.ReadTimeout("paused")
     cluster.lead(2)
     raftctl("kv put colour blue")
-    assert [1, 2] == [node for _, node, _, _ in cluster.mutations]
+    assert [2] == [node for _, node, _, _ in cluster.mutations]
+
+
+def test_a_write_is_not_sent_to_a_leader_that_does_not_answer(cluster, raftctl):
+    cluster.lead(2)
+    cluster.down[2] = httpx.ReadTimeout("paused")
+    cluster.answers(
+        "/v1/kv/colour", problem(421, "not_leader", leader={"id": 2, "management": url(2)}), method="PUT", node=1
+    )
+    raftctl("kv put colour blue")
+    assert {1} == {node for _, node, _, _ in cluster.mutations}
+
+
+def test_a_leader_that_an_endpoint_names_is_followed_without_asking_all_and_remembered(cluster):
+    cluster.lead(2)
+    cluster.answers(
+        "/v1/kv/colour", problem(421, "not_leader", leader={"id": 2, "management": url(2)}), method="PUT", node=1
+    )
+    client = HttpClusterClient(Http(request_timeout_s=5.0), [url(1), url(2), url(3)])
+    client.kv_put(b"colour", b"blue", revision=None, create=False, request_id="r")
+    client.heartbeat(wait_s=0.0)
+    client.close()
+    assert [(1, "/v1/kv/colour"), (2, "/v1/kv/colour"), (2, "/v1/trigger/heartbeat")] == [
+        (node, path) for _, node, path, _ in cluster.requests if path != "/livez"
+    ]
+
+
+def test_nodes_are_knocked_at_for_a_second_and_once(cluster, raftctl, monkeypatch):
+    knocked = []
+
+    def ask(where, headers, *, connect_timeout_s, timeout_s):
+        knocked.append((where, timeout_s))
+        return cluster.ask(where, headers, connect_timeout_s=connect_timeout_s, timeout_s=timeout_s)
+
+    monkeypatch.setattr(plain_http, "ask", ask)
+    cluster.lead(2)
+    cluster.down[1] = httpx.ReadTimeout("paused")
+    raftctl("kv put colour blue")
+    assert [(f"{url(1)}/livez", 1.0), (f"{url(2)}/livez", 1.0)] == knocked
 
 
 def test_a_write_that_is_never_answered_is_7(cluster, raftctl):

@@ -7,7 +7,61 @@ import json
 import httpx
 import pytest
 
+from raftctl import plain_http
+
 REFUSED = httpx.ConnectError("[Errno 111] Connection refused")
+PAUSED = httpx.ReadTimeout("paused")
+
+
+@pytest.fixture
+def patience(cluster, monkeypatch):
+    """How many seconds each node was given for each answer."""
+    given = {1: [], 2: [], 3: []}
+
+    def ask(url, headers, *, connect_timeout_s, timeout_s):
+        given[int(url.partition(":910")[2][0])].append(timeout_s)
+        return cluster.ask(url, headers, connect_timeout_s=connect_timeout_s, timeout_s=timeout_s)
+
+    monkeypatch.setattr(plain_http, "ask", ask)
+    return given
+
+
+def test_a_node_that_is_merely_looked_at_is_waited_for_a_second(cluster, raftctl, patience):
+    cluster.down[3] = PAUSED
+    assert "http://127.0.0.1:9103/v1/status: no answer in 1 s" in raftctl("status").out
+    assert {1: [1.0], 2: [1.0], 3: [1.0]} == patience
+
+
+def test_a_request_timeout_that_was_named_holds_for_looking_too(cluster, raftctl, patience):
+    cluster.down[3] = PAUSED
+    raftctl("status --request-timeout 7s")
+    assert [7.0] == patience[3]
+
+
+def test_the_leader_is_waited_for_as_long_as_others_say_that_it_leads(cluster, raftctl, patience):
+    cluster.down[1] = PAUSED
+    cluster.lead(1)
+    raftctl("status")
+    assert {1: [1.0, 5.0], 2: [1.0, 1.0], 3: [1.0, 1.0]} == patience
+
+
+def test_a_silent_leader_is_not_waited_for_once_another_one_leads(cluster, raftctl, patience):
+    def elected(_request):
+        cluster.lead(2, term=3)
+        return httpx.Response(200, json=old)
+
+    old = dict(cluster.nodes[2])
+    cluster.answers("/v1/status", elected, method="GET", node=2)
+    cluster.answers("/v1/status", httpx.Response(200, json=dict(cluster.nodes[3])), method="GET", node=3)
+    cluster.down[1] = PAUSED
+    assert "node 2 leads term 3" in raftctl("status").out
+    assert [1.0] == patience[1]
+
+
+def test_where_nobody_answers_all_are_waited_for(cluster, raftctl, patience):
+    cluster.down |= dict.fromkeys((1, 2, 3), PAUSED)
+    raftctl("status", code=4)
+    assert {1: [1.0, 5.0], 2: [1.0, 5.0], 3: [1.0, 5.0]} == patience
 
 
 def test_status_has_a_row_for_each_node(cluster, raftctl):
