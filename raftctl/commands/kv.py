@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,8 @@ _PAGE = 1000
 """Keys of one request: as many as the endpoint gives."""
 _TRY_FOR_S = 10.0
 """An election and a slow disk fit into it; --timeout says otherwise."""
+_TELL_AFTER_S = 1.0
+"""So long a person waits without a word."""
 _PASSING = frozenset(
     {"no_leader", "no_quorum", "not_leader", "leadership_lost", "transfer_in_progress", "overloaded", "unreachable"}
 )
@@ -177,13 +180,18 @@ def _value(value: str | None, file: Path | None) -> bytes:
 
 def _until_decided(session: Session, attempt: Callable[[], T]) -> T:
     """Ask until the answer is final. Repeating a write is safe: its request id makes it happen once."""
-    again = poll(session.settings.timeout_s(_TRY_FOR_S), every_s=0.2)
+    try_for_s = session.settings.timeout_s(_TRY_FOR_S)
+    again = poll(try_for_s, every_s=0.2)
+    tell_at: float | None = time.monotonic() + _TELL_AFTER_S
     while True:
         try:
             return attempt()
         except CtlError as error:
             if (error.code not in _PASSING and not error.outcome_unknown) or not again():
                 raise
+            if tell_at is not None and time.monotonic() >= tell_at:
+                session.output.note(f"{error.message}; trying again, for {try_for_s:g} s in all")
+                tell_at = None
 
 
 def _show_write(session: Session, key: str, verb: str, reply: WriteReply) -> None:

@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from raftctl import plain_http
+from raftctl.commands import kv
 from raftctl.http import Http
 from raftctl.http_client import HttpClusterClient
 from tests.raftctl.fake_cluster import problem, url
@@ -140,6 +141,16 @@ def test_nodes_are_knocked_at_for_a_second_and_once(cluster, raftctl, monkeypatc
     cluster.down[1] = httpx.ReadTimeout("paused")
     raftctl("kv put colour blue")
     assert [(f"{url(1)}/livez", 1.0), (f"{url(2)}/livez", 1.0)] == knocked
+
+
+def test_who_waits_for_a_second_is_told_what_for(cluster, raftctl, monkeypatch):
+    monkeypatch.setattr(kv, "_TELL_AFTER_S", 0.0)
+    cluster.down |= dict.fromkeys((1, 2, 3), httpx.ConnectError("[Errno 111] Connection refused"))
+    told = raftctl("kv get colour --timeout 500ms", code=4).err
+    assert told.startswith(f"no node answers: {url(1)}/livez: connection refused; {url(2)}/livez: ")
+    assert 1 == told.count("connection refused; trying again, for 0.5 s in all\n")
+    assert "trying again" not in raftctl("kv get colour --timeout 500ms -q", code=4).err
+    assert "unreachable" == raftctl("kv get colour --timeout 500ms -o json", code=4).error["code"]
 
 
 def test_a_write_that_is_never_answered_is_7(cluster, raftctl):
