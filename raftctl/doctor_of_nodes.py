@@ -82,7 +82,10 @@ def _lag(facts: Facts) -> Iterator[Diagnosis]:
                 severity=Severity.INFO, node=node, evidence=f"is sent a snapshot, {done}", fix=f"raftctl watch --node {node}"
             )
         elif target.state == "reverted" and not _is_new_life(facts, node):
-            fix = f"raftctl allow-next-revert --to {node}, if it was wiped on purpose; else see its disk"
+            fix = (
+                f"stop node {node}, move its data directory away, start it with an empty one, then raftctl rejoin-node {node} "
+                "--blank"
+            )
             yield Diagnosis(
                 severity=Severity.BAD, node=node, evidence="came back with less than it had acknowledged", fix=fix
             )

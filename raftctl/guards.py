@@ -219,7 +219,7 @@ def _identity(survey: Survey, target: int) -> Finding:
     fresh = status.birth != "started" or (bool(lives) and status.incarnation not in lives)
     hint = ""
     if fresh and lives:
-        hint = f"its directory is new: raftctl rejoin-node {target} --blank, or raftctl allow-next-revert --to {target}"
+        hint = f"its directory is new: raftctl rejoin-node {target} --blank"
     same_cluster = survey.view is not None and (status.cluster, status.cluster_id) == (
         survey.view.cluster,
         survey.view.cluster_id,
@@ -419,6 +419,8 @@ def _blank_target(survey: Survey, target: int, *, starts: bool) -> Finding:
     same_cluster = survey.view is not None and status.cluster == survey.view.cluster
     is_blank = bool(lives) and status.incarnation not in lives
     hint = f"it has its data and its vote: raftctl rejoin-node {target}" if not is_blank and is_voter else ""
+    if is_blank and not is_voter:
+        hint = f"a learner has no vote to lose: raftctl allow-next-revert --to {target}"
     return finding("blank-target", is_voter and same_cluster and is_blank, measured, threshold, hint=hint)
 
 

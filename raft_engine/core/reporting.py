@@ -89,21 +89,19 @@ def _alarms(state: RaftState, now: Millis) -> list[Alarm]:
     if not has_quorum_contact(state, leader, now):
         detail = f"no quorum answered for {quorum_silence(state, leader, now):.0f} ms; writes are refused"
         alarms.append(Alarm("no_quorum", detail, "raftctl status", state.me.node_id))
-    alarms.extend(_reverted(progress) for progress in leader.progress.values() if progress.mode is Mode.REVERTED)
+    alarms.extend(_reverted(state, progress) for progress in leader.progress.values() if progress.mode is Mode.REVERTED)
     return alarms
 
 
-def _reverted(progress: Progress) -> Alarm:
+def _reverted(state: RaftState, progress: Progress) -> Alarm:
+    """The advice is the one that is safe whatever else was lost: a new life. A learner has no vote to lose."""
     node_id = progress.peer.node_id
-    if progress.rolled_back:
-        detail = f"node {node_id} {progress.rolled_back}; it is fenced and counts for nothing"
-        hint = (
-            f"stop node {node_id}, clear its data directory, then raftctl trigger allow-next-revert --to {node_id} --allow"
-        )
-        return Alarm("node_reverted", detail, hint, node_id)
+    is_voter = state.membership.is_voter(progress.peer)
+    hint = f"raftctl rejoin-node {node_id} --blank" if is_voter else f"raftctl allow-next-revert --to {node_id}"
     if progress.replaced_by:
         detail = f"node {node_id} came back with an empty data directory (incarnation {progress.replaced_by[:8]})"
     else:
-        detail = f"node {node_id} lost entries up to {progress.promised} that it had acknowledged"
-    hint = f"raftctl trigger allow-next-revert --to {node_id} --allow"
+        lost = f"lost entries up to {progress.promised} that it had acknowledged"
+        detail = f"node {node_id} {progress.rolled_back or lost}"
+        hint = f"stop node {node_id}, move its data directory away, start it with an empty one, then {hint}"
     return Alarm("node_reverted", f"{detail}; it is fenced and counts for nothing", hint, node_id)

@@ -72,7 +72,7 @@ def _check_life(call: Call, peer: PeerId) -> None:
         raise ProblemError(
             "another_life",
             f"node {peer.node_id} is a voter, and what answers there is another life of it: its data is gone",
-            hint=f"raftctl allow-next-revert --to {peer.node_id} lets it come back",
+            hint=f"raftctl rejoin-node {peer.node_id} --blank lets it come back",
         )
 
 

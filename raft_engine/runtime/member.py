@@ -44,7 +44,9 @@ LATER_S = 2.0
 """Between two looks whether a cluster that went on without this node has taken it in."""
 DIRECTORY_LOOK_S = 1.0
 """Between two looks whether the data directory is still there: how long a node may go on acknowledging without it."""
-OLDER_COPY_HINT = "stop this node, move its data directory away, allow its return on the leader, and start it blank"
+OLDER_COPY_HINT = (
+    "stop this node, move its data directory away, start it with an empty one, then raftctl rejoin-node {node} --blank"
+)
 ANSWER_LEAVES_S = 0.05
 """The answer to "start" goes out over the transport that is closed for starting; nothing else waits for it."""
 
@@ -110,7 +112,8 @@ class Member:
     @property
     def alarms(self) -> tuple[Alarm, ...]:
         birth = (self._birth_alarm,) if self._birth_alarm is not None else ()
-        return (*birth, *(Alarm("older_copy", said, OLDER_COPY_HINT, self.me.node_id) for said in self._refusals()))
+        hint = OLDER_COPY_HINT.format(node=self.me.node_id)
+        return (*birth, *(Alarm("older_copy", said, hint, self.me.node_id) for said in self._refusals()))
 
     def _refusals(self) -> list[str]:
         """Return what the first of those says who refuse this node as it runs on an older copy of its directory."""
@@ -368,7 +371,7 @@ class Member:
     def _go_on_mute(self, why: str) -> None:
         """The cluster has started without this life of the node: it waits, mute, to be admitted."""
         detail = f"this node is blank and was not admitted: {why}; it does not vote and waits"
-        hint = f"raftctl allow-next-revert --to {self.me.node_id}"
+        hint = f"raftctl rejoin-node {self.me.node_id} --blank"
         if self._birth_alarm is None:
             logger.warning("%s (hint: %s)", detail, hint)
         self._birth_alarm = Alarm("not_admitted", detail, hint, self.me.node_id)

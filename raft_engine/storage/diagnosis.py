@@ -103,7 +103,7 @@ def next_steps(problems: list[Report], directory: Path, node_id: NodeId | None) 
             "way B, the node comes back as a new one (nothing of the old directory is used):",
             f"mv {directory} {directory}.lost, keep it until the cluster is healthy again",
             "start the node with an empty directory: raft-engine serve --config node.toml",
-            f"raftctl allow-next-revert --to {node}",
+            f"raftctl rejoin-node {node} --blank",
         ]
     if Kind.LOST_ENTRIES in kinds:
         return [

@@ -14,5 +14,5 @@ WAY_A_HINT: Final = (
 )
 WAY_B_HINT: Final = (
     "bring the node back as a new one: move this directory away, start the node with an empty one, "
-    "then raftctl allow-next-revert; or put back the whole directory as it was when the node stopped"
+    "then raftctl rejoin-node with --blank; or put back the whole directory as it was when the node stopped"
 )

@@ -210,7 +210,7 @@ class DirectoryLock:
             raise StorageFailed(
                 f"the data directory was moved, removed or replaced while the node ran ({self._path.parent}): what is "
                 "written now could not be found again; hint: put the directory back and start the node; if it is lost, start "
-                "the node with an empty one, then raftctl allow-next-revert"
+                "the node with an empty one, then raftctl rejoin-node with --blank"
             )
 
     def release(self) -> None:

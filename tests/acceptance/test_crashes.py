@@ -127,7 +127,7 @@ def test_a_directory_emptied_by_hand_makes_the_node_mute_and_the_cluster_goes_on
         load.more(30)
     alarm = next(alarm for alarm in told["alarms"] if alarm["code"] == "node_reverted")
     assert alarm["node"] == victim.node_id
-    assert f"allow-next-revert --to {victim.node_id}" in alarm["hint"]
+    assert f"raftctl rejoin-node {victim.node_id} --blank" == alarm["hint"]
     assert victim.status()["term"] == 0
     assert victim.status()["last_log"] is None
     assert victim.client.get("/readyz").status_code == 503

@@ -164,7 +164,7 @@ def test_a_node_whose_vote_is_lost_cannot_be_wiped(directory, capsys):
     remove(directory, "hard_state")
     said = untouched(directory, capsys, "wipe", str(directory), *UNTIL, *NAMED, code=14)
     assert "this node's vote is lost" in said
-    assert "raftctl allow-next-revert" in said
+    assert "raftctl rejoin-node with --blank" in said
 
 
 def test_a_node_whose_vote_is_damaged_cannot_be_wiped(directory, capsys):
@@ -172,7 +172,7 @@ def test_a_node_whose_vote_is_damaged_cannot_be_wiped(directory, capsys):
     damage(directory / "hard_state", 4116)
     said = untouched(directory, capsys, "wipe", str(directory), *UNTIL, *NAMED, code=14)
     assert "both copies are damaged: what this node promised is lost" in said
-    assert "raftctl allow-next-revert" in said
+    assert "raftctl rejoin-node with --blank" in said
 
 
 def test_nothing_and_something_else_are_13(tmp_path, capsys):

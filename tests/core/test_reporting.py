@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from raft_engine.core.events import AllowNextRevertRequested, PeerLost, PeerReplaced, TransferLeaderRequested
+from raft_engine.core.events import AllowNextRevertRequested, PeerLost, PeerReplaced, PeerRolledBack, TransferLeaderRequested
 from raft_engine.types.hard_state import Recovery
 from raft_engine.types.ids import Incarnation, NodeId
 from raft_engine.types.membership import EMPTY_MEMBERSHIP
@@ -82,7 +82,15 @@ def test_a_blank_return_raises_an_alarm_that_says_what_to_type():
     node.do(PeerReplaced(peer(3), Incarnation("f" * 32)))
     (alarm,) = seen(node).alarms
     assert ("node_reverted", 3) == (alarm.code, alarm.node)
-    assert "raftctl trigger allow-next-revert --to 3 --allow" == alarm.hint
+    assert "raftctl rejoin-node 3 --blank" == alarm.hint
+
+
+def test_a_return_with_less_raises_an_alarm_that_says_how_to_begin_afresh():
+    node = leader()
+    node.do(PeerRolledBack(peer(3), "runs on an older copy"))
+    (alarm,) = seen(node).alarms
+    assert alarm.hint.startswith("stop node 3, move its data directory away, start it with an empty one, ")
+    assert alarm.hint.endswith("then raftctl rejoin-node 3 --blank")
 
 
 def test_a_leader_without_a_quorum_raises_an_alarm():

@@ -248,7 +248,7 @@ def test_a_node_on_an_older_copy_is_fenced_whatever_it_holds():
     node = rolled_back(leader())
     (alarm,) = node.engine.metrics(node.now).alarms
     assert (Mode.REVERTED, 0, "node_reverted") == (node.target(3).mode, node.target(3).matching, alarm.code)
-    assert ("older copy" in alarm.detail, "clear its data directory" in alarm.hint) == (True, True)
+    assert ("older copy" in alarm.detail, "move its data directory away" in alarm.hint) == (True, True)
 
 
 def test_it_is_reported_once():

@@ -48,7 +48,7 @@ async def test_without_a_leader_that_is_said(node, client):
 async def test_a_voter_that_lost_its_data_is_not_added_as_a_learner(node, client):
     reply = await client.post("/v1/membership/learners", json={**LEARNER, "id": 2})
     assert (reply.status_code, reply.json()["code"]) == (409, "another_life")
-    assert "allow-next-revert" in reply.json()["hint"]
+    assert "raftctl rejoin-node 2 --blank" in reply.json()["hint"]
     assert [] == node.raft.trigger.calls
 
 

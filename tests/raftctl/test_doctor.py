@@ -135,6 +135,11 @@ def test_a_node_that_is_not_simply_followed_is_told_of(cluster, raftctl, state):
     assert words[state] in found(raftctl, code=None)["lag"]["evidence"]
 
 
+def test_a_voter_that_came_back_with_less_is_sent_to_begin_afresh(cluster, raftctl):
+    cluster.target(3).update(state="reverted")
+    assert found(raftctl, code=None)["lag"]["fix"].endswith("with an empty one, then raftctl rejoin-node 3 --blank")
+
+
 def test_without_a_leader_the_one_who_could_win_is_named_and_it_exits_with_11(cluster, raftctl):
     cluster.lead(None)
     cluster.nodes[1]["last_log"] = log_id(90)

@@ -119,7 +119,9 @@ def test_silence_is_held_against_a_node_by_the_election_timeout_that_the_leader_
 
 def test_a_node_with_a_new_directory_is_sent_to_the_other_way_back(cluster, raftctl):
     cluster.nodes[3].update(incarnation="f" * 32, birth="blank")
-    assert "raftctl allow-next-revert --to 3" in raftctl(f"{LINE} -o json", code=5).error["hint"]
+    hint = raftctl(f"{LINE} -o json", code=5).error["hint"]
+    assert "raftctl rejoin-node 3 --blank" in hint
+    assert "allow-next-revert" not in hint
 
 
 def test_a_node_whose_directory_was_taken_away_under_it_is_refused_for_that(cluster, raftctl):

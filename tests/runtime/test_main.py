@@ -151,6 +151,7 @@ async def test_a_wiped_node_with_its_old_file_waits_mute_and_says_so(tmp_path):
                 while not blank.alarms:  # noqa: ASYNC110 (an alarm sends no event)
                     await asyncio.sleep(0.01)
             assert [alarm.code for alarm in blank.alarms] == ["not_admitted"]
+            assert [alarm.hint for alarm in blank.alarms] == [f"raftctl rejoin-node {node_id} --blank"]
             assert blank.birth is BirthState.BLANK
             assert blank.raft.metrics().term == 0
         (tmp_path / f"lost{node_id}").rename(tmp_path / f"unused{node_id}")

@@ -153,8 +153,8 @@ def test_a_node_does_not_go_on_without_what_it_promised_on(part, message, tmp_pa
     remove(tmp_path / "n1", part)
     with pytest.raises(Damaged, match=message) as caught:
         open_dir(tmp_path / "n1")
-    way_back = "allow-next-revert" if part in {"hard_state", "identity.json"} else "rejoin-node"
-    assert way_back in caught.value.hint
+    assert ("raftctl rejoin-node with --blank" in caught.value.hint) is (part in {"hard_state", "identity.json"})
+    assert "raftctl rejoin-node" in caught.value.hint
     # Nothing was put in the place of what is gone: a second start must not succeed either.
     with pytest.raises(Damaged, match=message):
         open_dir(tmp_path / "n1")
