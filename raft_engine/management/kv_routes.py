@@ -50,7 +50,7 @@ from raft_engine.management.exchange import (
     unescape,
     wants_redirect,
 )
-from raft_engine.management.problems import ProblemError, malformed, refusal_problem
+from raft_engine.management.problems import IF_IT_LASTS, ProblemError, malformed, refusal_problem
 from raft_engine.runtime.raft import Raft
 from raft_engine.types.bootstrap import BirthState
 from raft_engine.types.ids import Ticket
@@ -325,7 +325,7 @@ def write_timed_out(timeout_s: float) -> ProblemError:
     return ProblemError(
         RefusalCode.OUTCOME_UNKNOWN.value,
         f"not committed within {timeout_s:g} s; it may yet be",
-        hint="read the key, or repeat with the same Idempotency-Key",
+        hint=f"read the key, or repeat with the same Idempotency-Key; {IF_IT_LASTS}",
     )
 
 

@@ -36,19 +36,26 @@ PROBLEM_JSON: Final = b"application/problem+json"
 _TYPE_PREFIX: Final = "urn:raft-engine:problem:"
 
 
+IF_IT_LASTS: Final = (
+    "if it lasts, look at the nodes' alarms (raftctl doctor, GET /v1/cluster): a full disk ends a node's engine"
+)
+"""What to do about other nodes' silence."""
+
+
 class Row(NamedTuple):
-    """`retry_after_s`: when asking again is worth it, None: not by waiting."""
+    """`retry_after_s`: when asking again is worth it, None: not by waiting. `hint`: where whoever refuses gives none."""
 
     status: int
     title: str
     retry_after_s: int | None = None
+    hint: str = ""
 
 
 PROBLEMS: Final[Mapping[str, Row]] = {
     # what the engine refuses: one row per RefusalCode
-    RefusalCode.NOT_LEADER: Row(421, "This node is not the leader"),
-    RefusalCode.NO_LEADER: Row(503, "No leader is known", 1),
-    RefusalCode.NO_QUORUM: Row(503, "The leader does not reach a quorum", 1),
+    RefusalCode.NOT_LEADER: Row(421, "This node is not the leader", None, "ask again: an election may be under way"),
+    RefusalCode.NO_LEADER: Row(503, "No leader is known", 1, f"ask again; {IF_IT_LASTS}"),
+    RefusalCode.NO_QUORUM: Row(503, "The leader does not reach a quorum", 1, f"ask again; {IF_IT_LASTS}"),
     RefusalCode.NOT_VOTER: Row(409, "The node is not a voter"),
     RefusalCode.IS_LEADER: Row(409, "The node is the leader"),
     RefusalCode.NODE_NOT_FOUND: Row(404, "No such node in the membership"),
@@ -71,9 +78,13 @@ PROBLEMS: Final[Mapping[str, Row]] = {
     RefusalCode.CHANGE_IN_PROGRESS: Row(409, "A membership change is under way"),
     RefusalCode.ALREADY_INITIALIZED: Row(409, "The cluster is already initialised"),
     RefusalCode.PRECONDITION_FAILED: Row(412, "An expectation does not hold; nothing happened"),
-    RefusalCode.OUTCOME_UNKNOWN: Row(504, "Accepted, but the outcome is not known"),
+    RefusalCode.OUTCOME_UNKNOWN: Row(
+        504, "Accepted, but the outcome is not known", None, f"read before you retry; {IF_IT_LASTS}"
+    ),
     RefusalCode.OVERLOADED: Row(503, "Too much is waiting; nothing was accepted", 1),
-    RefusalCode.TIMED_OUT: Row(504, "Not finished in time; the outcome is not known"),
+    RefusalCode.TIMED_OUT: Row(
+        504, "Not finished in time; the outcome is not known", None, f"look, or ask again; {IF_IT_LASTS}"
+    ),
     RefusalCode.SHUTTING_DOWN: Row(503, "The node is shutting down"),
     # what `init` refuses
     "not_in_members": Row(409, "This node is not among the members"),
@@ -187,19 +198,27 @@ def as_problem(error: Exception) -> ProblemError:
 
 def problem_body(problem: ProblemError, metrics: RaftMetrics) -> schema.Problem:
     """Return the body. The leader is the one the refusal names, else the one this node knows."""
+    leader = leader_body(metrics, problem.leader or metrics.leader)
     return schema.Problem(
         type=_TYPE_PREFIX + problem.code,
         title=PROBLEMS[problem.code].title,
         status=problem.status,
         detail=problem.detail,
         code=problem.code,
-        leader=leader_body(metrics, problem.leader or metrics.leader),
+        leader=leader,
         term=metrics.term,
-        hint=problem.hint or None,
+        hint=problem.hint or _usual_hint(problem.code, leader) or None,
         measured=UNSET if problem.measured is None else dict(problem.measured),
         key=problem.key,
         revision=problem.revision,
     )
+
+
+def _usual_hint(code: str, leader: schema.LeaderBody | None) -> str:
+    """Return what to do next where whoever refused did not say."""
+    if code == RefusalCode.NOT_LEADER and leader is not None and leader.management:
+        return f"send it to node {leader.id}, {leader.management}; with ?forward=redirect the reply is a redirect there"
+    return PROBLEMS[code].hint
 
 
 def problem_headers(problem: ProblemError) -> list[tuple[bytes, bytes]]:

@@ -16,6 +16,7 @@ from raft_engine.errors import (
     TransportError,
     refused,
 )
+from raft_engine.management.kv_routes import write_timed_out
 from raft_engine.management.problems import PROBLEMS, ProblemError, as_problem, problem_body, problem_headers
 from raft_engine.types.ids import NodeId
 from raft_engine.types.outcomes import Refusal, RefusalCode
@@ -96,6 +97,26 @@ def test_the_leader_is_the_one_the_engine_knows_when_the_refusal_names_none():
 def test_a_leader_nobody_has_the_address_of_is_named_all_the_same():
     body = problem_body(ProblemError("not_leader", "", leader=NodeId(9)), leader_metrics())
     assert (body.leader.id, body.leader.management) == (9, None)
+
+
+def test_who_asks_the_wrong_node_is_told_the_right_one():
+    hint = problem_body(ProblemError("not_leader", "", leader=NodeId(2)), leader_metrics()).hint
+    assert hint.startswith("send it to node 2, http://127.0.0.1:2; ")
+
+
+def test_who_asks_the_wrong_node_while_nobody_leads_is_told_to_ask_again():
+    assert "ask again" in problem_body(ProblemError("not_leader", ""), leader_metrics(leader=None)).hint
+
+
+@pytest.mark.parametrize("code", ["no_leader", "no_quorum", "outcome_unknown", "timed_out"])
+def test_what_waits_for_other_nodes_has_a_hint_that_leads_to_their_alarms(code):
+    assert "GET /v1/cluster" in problem_body(ProblemError(code, ""), leader_metrics()).hint
+
+
+def test_a_write_that_is_not_committed_in_time_leads_to_the_nodes_alarms():
+    problem = write_timed_out(5.0)
+    assert "the same Idempotency-Key" in problem.hint
+    assert "GET /v1/cluster" in problem.hint
 
 
 def test_without_a_leader_the_body_says_null():
