@@ -125,12 +125,49 @@ def transfer_rules(survey: Survey, to: int) -> list[Finding]:
     hint = f"node {to} leads already: there is nothing to do" if leads else ""
     needs = f"node {to} does not lead"
     findings.append(finding("target-not-leader", not leads, f"node {leader.node_id} leads", needs, hint=hint))
+    if leads or to not in voters:
+        return findings
+    reached = _target_reachable(survey, to)
+    findings.append(reached)
     replication = survey.replication(to)
-    if replication is not None:
+    if replication is not None and reached.verdict is Verdict.OK:
         measured = f"node {to} is {replication.lag} entries behind ({replication.state})"
         flows = replication.state == "replicate" and replication.lag <= LAG_MAX
         findings.append(finding("target-caught-up", flows, measured, f"at most {LAG_MAX} behind, state replicate"))
     return findings
+
+
+def _target_reachable(survey: Survey, to: int) -> Finding:
+    """How far a node is behind that nobody reaches says nothing. Only that *we* do not reach it can be answered for."""
+    replication = survey.replication(to)
+    cut_off = replication is not None and replication.state == "unreachable"
+    why_not = _why_not_up(survey, to)
+    if why_not is None and cut_off:
+        address = survey.membership.nodes.get(to)
+        why_not = f"the leader does not reach node {to}" + (f" at {address.raft}" if address is not None else "")
+    up = [node_id for node_id in survey.membership.voters if node_id != to and survey.is_up(node_id)]
+    return finding(
+        "target-reachable",
+        why_not is None,
+        why_not or f"node {to} answers",
+        f"node {to} answers, runs its engine, and is reached by the leader",
+        hint=f"see: raftctl doctor; voters that are up: {listed(up) or 'none'}",
+        overridable=survey.status(to) is None and not cut_off,
+    )
+
+
+def _why_not_up(survey: Survey, node_id: int) -> str | None:
+    """Return what keeps a node from taking part, in words; None: nothing that shows."""
+    status = survey.status(node_id)
+    if status is None:
+        report = survey.report(node_id)
+        why = report.error.detail if report is not None and report.error is not None else "no answer"
+        return f"node {node_id} does not answer: {why}"
+    if status.fatal is not None:
+        return f"the engine of node {node_id} failed: {status.fatal}"
+    if status.stopped:
+        return f"the engine of node {node_id} is stopped"
+    return f"node {node_id} lost its directory" if survey.is_new_life(status) else None
 
 
 def elect_rules(survey: Survey, node: int) -> list[Finding]:

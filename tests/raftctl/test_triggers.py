@@ -237,7 +237,7 @@ def test_all_is_refused_where_every_engine_is_stopped(cluster, raftctl, line):
     ("prepare", "rule"),
     [
         (lambda cluster: cluster.target(2).update(lag=9000), "target-caught-up"),
-        (lambda cluster: cluster.target(2).update(state="unreachable"), "target-caught-up"),
+        (lambda cluster: cluster.target(2).update(state="unreachable"), "target-reachable"),
     ],
 )
 def test_a_transfer_to_a_node_that_lags_is_refused_with_the_number(cluster, raftctl, prepare, rule):
@@ -245,6 +245,35 @@ def test_a_transfer_to_a_node_that_lags_is_refused_with_the_number(cluster, raft
     error = raftctl("transfer-leader --to 2 --yes -o json", code=5).error
     assert [rule] == error["rule_ids"]
     assert [] == cluster.mutations
+
+
+def test_a_transfer_to_a_node_that_does_not_answer_is_refused_for_that_and_not_for_its_lag(cluster, raftctl):
+    cluster.down[2] = httpx.ReadTimeout("paused")
+    cluster.target(2).update(lag=63, state="unreachable")
+    error = raftctl("transfer-leader --to 2 --yes -o json", code=5).error
+    assert ["target-reachable"] == error["rule_ids"]
+    assert "node 2 does not answer: http://127.0.0.1:9102/v1/status: no answer in 1 s" in error["message"]
+    assert "behind" not in error["message"]
+    assert [] == cluster.mutations
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"state": "shutdown"}, "the engine of node 2 is stopped"),
+        ({"state": "shutdown", "fatal": "disk full"}, "the engine of node 2 failed: disk full"),
+        ({"incarnation": "f" * 32}, "node 2 lost its directory"),
+    ],
+)
+def test_a_transfer_to_a_node_that_takes_no_part_is_refused_for_what_keeps_it_from_it(cluster, raftctl, changes, words):
+    cluster.nodes[2].update(changes)
+    assert words in raftctl("transfer-leader --to 2 --yes", code=5).err
+
+
+def test_a_target_that_only_we_do_not_reach_can_be_answered_for(cluster, raftctl):
+    cluster.down[2] = httpx.ReadTimeout("paused")
+    raftctl("transfer-leader --to 2 --yes --override target-reachable", code=None)
+    assert ["/v1/trigger/transfer-leader"] == cluster.paths
 
 
 def test_a_transfer_to_the_one_who_leads_is_refused_and_says_that_nothing_is_to_be_done(cluster, raftctl):
