@@ -147,10 +147,13 @@ class Engine:
 
     def handle(self, event: Event, now: Millis) -> list[Command]:
         """Return what `event` asks for. `now` never goes back."""
-        if self.state.shut_down:
+        state = self.state
+        if state.shut_down:
             return []
         self._dispatch(event, now)
-        self._do_flushed(now)
+        pending = state.pending_io  # what waited for the disk
+        while pending and pending[0][0] <= state.flushed_io:
+            self._do(pending.popleft()[1], now)
         return self._out.take()
 
     def _dispatch(self, event: Event, now: Millis) -> None:
@@ -161,7 +164,8 @@ class Engine:
             state.flushed_io = max(state.flushed_io, event.io_id)
         elif isinstance(event, Applied):
             committing.on_applied(state, event.upto, event.results, out)
-            committing.serve_reads(state, out)
+            if state.read_waiters:
+                committing.serve_reads(state, out)
             snapshotting.by_policy(state, now, out)
         elif isinstance(event, ClientWritesRequested):
             replication.on_writes_requested(state, event.writes, now, out)
@@ -243,8 +247,10 @@ class Engine:
         state, out = self.state, self._out
         if isinstance(message, AppendRequest):
             following.on_append_request(state, sender, message, now, out)
-            leadership_transfer.on_leader_known(state, out)
-            purging.resume(state, out)
+            if state.transfer_waiter is not None:
+                leadership_transfer.on_leader_known(state, out)
+            if state.purge_upto != state.purge_submitted:
+                purging.resume(state, out)
         elif isinstance(message, AppendResponse):
             replication.on_append_response(state, sender, message, now, out)
             self._after_answer(now)
@@ -270,21 +276,21 @@ class Engine:
             assert_never(message)
 
     def _after_answer(self, now: Millis) -> None:
-        """A target has come on: whoever waited for that is served."""
+        """A target has come on: whoever waited for that is served. Mostly nobody does, and nobody is asked twice."""
         state, out = self.state, self._out
-        reading.confirm(state, now, out)
-        heartbeating.answer(state, out)
-        barrier.check(state, out)
-        leadership_transfer.hand_over(state, out)
-        membership_change.on_progress(state, now, out)
-        purging.resume(state, out)
-
-    # -- what waited for the disk ----------------------------------------------------------------------------------
-
-    def _do_flushed(self, now: Millis) -> None:
-        pending, state = self.state.pending_io, self.state
-        while pending and pending[0][0] <= state.flushed_io:
-            self._do(pending.popleft()[1], now)
+        leader = state.leader
+        if leader is not None:
+            if leader.reads or leader.waiting_reads:
+                reading.confirm(state, now, out)
+            if leader.heartbeats:
+                heartbeating.answer(state, out)
+            if leader.barriers:
+                barrier.check(state, out)
+            if leader.transfer is not None:
+                leadership_transfer.hand_over(state, out)
+            membership_change.on_progress(state, now, out)
+        if state.purge_upto != state.purge_submitted:
+            purging.resume(state, out)
 
     def _do(self, action: FlushAction, now: Millis) -> None:
         state, out = self.state, self._out
@@ -292,12 +298,19 @@ class Engine:
             out.push(SendMessage(action.target, action.message))
         elif isinstance(action, EntriesFlushed):
             state.flushed = max(state.flushed, action.upto)
-            replication.on_own_flush(state, out)
-            committing.apply_ready(state, out)
-            committing.end_recovery(state, out)
-            barrier.check(state, out)
-            reading.confirm(state, now, out)
-            membership_change.on_progress(state, now, out)
+            leader = state.leader
+            if leader is not None:
+                replication.advance_commit(state, leader, out)
+            if state.apply_submitted < state.committed:
+                committing.apply_ready(state, out)
+            if state.recovery is not None:
+                committing.end_recovery(state, out)
+            if leader is not None:
+                if leader.barriers:
+                    barrier.check(state, out)
+                if leader.reads or leader.waiting_reads:
+                    reading.confirm(state, now, out)
+                membership_change.on_progress(state, now, out)
         elif isinstance(action, VoteFlushed):
             state.flushed_vote = action.vote
         elif isinstance(action, OwnVoteFlushed):

@@ -127,12 +127,6 @@ def append_as_leader(state: RaftState, payloads: Sequence[tuple[int, bytes]], no
     return first
 
 
-def on_own_flush(state: RaftState, out: Outbox) -> None:
-    """More of the leader's own log is durable."""
-    if state.leader is not None:
-        advance_commit(state, state.leader, out)
-
-
 def advance_commit(state: RaftState, leader: LeaderState, out: Outbox) -> None:
     """Commit what a quorum holds, if it is of this term."""
 
