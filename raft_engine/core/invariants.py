@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from raft_engine.core.progress import Mode
 from raft_engine.core.state import RaftState
+from raft_engine.types.ids import PeerId
 
 
 def check(state: RaftState) -> None:
@@ -44,6 +45,9 @@ def _check_leader(state: RaftState) -> None:
     assert state.me not in leader.progress
     members = state.membership.members() - {state.me}
     assert set(leader.progress) == members
+    targets = {state.me: None} | leader.progress
+    voter_sets = [[targets[PeerId(*voter)] for voter in config.items()] for config in state.membership.configs]
+    assert leader.voter_sets == voter_sets
     last = state.log.last.index
     for progress in leader.progress.values():
         assert progress.matching < progress.next or progress.mode is Mode.REVERTED

@@ -68,7 +68,10 @@ class Transfer:
 
 @dataclass(slots=True)
 class LeaderState:
-    """Invariant: `progress` has exactly the members of the effective configuration other than this node."""
+    """Invariant: `progress` has exactly the members of the effective configuration other than this node.
+
+    Invariant: `voter_sets` has the voters of each of that configuration's voter sets.
+    """
 
     vote: Vote
     first_index: int
@@ -76,6 +79,8 @@ class LeaderState:
     elected_at: Millis
     next_heartbeat: Millis
     progress: dict[PeerId, Progress] = field(default_factory=dict)
+    voter_sets: list[list[Progress | None]] = field(default_factory=list)
+    """What a quorum is counted among. None stands for this node: how far it is itself is known to its state."""
     round: int = 0
     round_sent_at: dict[int, Millis] = field(default_factory=dict)
     reads: list[PendingRead] = field(default_factory=list)

@@ -15,9 +15,12 @@ from __future__ import annotations
 import enum
 from collections import deque
 from dataclasses import dataclass, field
+from typing import Final
 
 from raft_engine.types.ids import Millis, PeerId
 from raft_engine.types.snapshot import SnapshotMeta
+
+NEVER: Final = float("-inf")
 
 
 class Mode(enum.Enum):
@@ -56,7 +59,7 @@ class Progress:
     inflight: deque[Inflight] = field(default_factory=deque)
     committed_sent: int = 0
     acked_round: int = 0
-    acked_at: Millis | None = None
+    acked_at: Millis = NEVER
     """When the newest answered round was sent: from then on this target has followed nobody else."""
     heard_at: Millis | None = None
     armed_until: Millis | None = None

@@ -6,7 +6,7 @@ Source: Raft paper 5.3, 6; dissertation 4.3; etcd `quorum/`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 
 from raft_engine.types.ids import Incarnation, NodeId, PeerId
@@ -19,22 +19,19 @@ def majority(count: int) -> int:
     return count // 2 + 1
 
 
-def highest_agreed(configs: Iterable[VoterSet], value_of: Callable[[PeerId], float]) -> float:
+def highest_agreed(reached: Iterable[Sequence[float]]) -> float:
     """Return the highest value that a majority of every voter set has reached.
 
     Args:
-        configs: the voter sets; at least one, none of them empty.
-        value_of: what a voter has reached (an index, a time); 0 for nothing.
+        reached: for each voter set what each of its voters has reached (an index, a time; 0 for nothing), in any order; at
+            least one voter set, none of them empty.
     """
-    agreed = [_majority_value(config, value_of) for config in configs]
+    agreed = []
+    for values in reached:
+        assert values, "a voter set must not be empty"
+        agreed.append(sorted(values)[-majority(len(values))])
     assert agreed, "a quorum of no voter set was asked for"
     return min(agreed)
-
-
-def _majority_value(config: VoterSet, value_of: Callable[[PeerId], float]) -> float:
-    assert config, "a voter set must not be empty"
-    values = sorted([value_of(peer) for peer in map(PeerId._make, config.items())])
-    return values[-majority(len(values))]
 
 
 def has_quorum(configs: Iterable[VoterSet], yes: AbstractSet[PeerId]) -> bool:

@@ -124,7 +124,7 @@ def confirm(state: RaftState, now: Millis, out: Outbox) -> None:
     if leader is None:
         return
     if leader.reads:
-        confirmed = _confirmed_round(state, leader)
+        confirmed = _confirmed_round(leader)
         if leader.reads[0].round > confirmed:
             return
         while leader.reads and leader.reads[0].round <= confirmed:
@@ -140,18 +140,16 @@ def _begin_round(state: RaftState, leader: LeaderState, now: Millis, out: Outbox
         index = state.committed
         leader.reads = [PendingRead(number, peer, round_, index) for number, peer in leader.waiting_reads]
         leader.waiting_reads = []
-        if _confirmed_round(state, leader) >= round_:  # a single voter is its own quorum
+        if _confirmed_round(leader) >= round_:  # a single voter is its own quorum
             confirm(state, now, out)
 
 
-def _confirmed_round(state: RaftState, leader: LeaderState) -> int:
-    def answered(peer: PeerId) -> float:
-        if peer == state.me:
-            return leader.round
-        progress = leader.progress.get(peer)
-        return progress.acked_round if progress is not None and progress.counts else 0
-
-    return int(highest_agreed(state.membership.configs, answered))
+def _confirmed_round(leader: LeaderState) -> int:
+    answered = [
+        [leader.round if target is None else target.acked_round if target.counts else 0 for target in voters]
+        for voters in leader.voter_sets
+    ]
+    return int(highest_agreed(answered))
 
 
 def _answer(state: RaftState, number: int, requester: PeerId | None, index: int, out: Outbox) -> None:

@@ -20,7 +20,7 @@ from raft_engine.core.configuring import adopt
 from raft_engine.core.events import ClientWrite, PeerConnected, PeerLost, PeerReplaced, PeerRolledBack, WriteRequested
 from raft_engine.core.leader import LeaderState
 from raft_engine.core.outbox import Outbox
-from raft_engine.core.progress import Mode, Progress
+from raft_engine.core.progress import NEVER, Mode, Progress
 from raft_engine.core.quorum import highest_agreed
 from raft_engine.core.state import EntriesFlushed, RaftState
 from raft_engine.core.voting import adopt_higher_term
@@ -129,14 +129,9 @@ def append_as_leader(state: RaftState, payloads: Sequence[tuple[int, bytes]], no
 
 def advance_commit(state: RaftState, leader: LeaderState, out: Outbox) -> None:
     """Commit what a quorum holds, if it is of this term."""
-
-    def durable(peer: PeerId) -> float:
-        if peer == state.me:
-            return state.flushed
-        progress = leader.progress.get(peer)
-        return progress.matching if progress is not None else 0
-
-    agreed = int(highest_agreed(state.membership.configs, durable))
+    own = state.flushed
+    durable = [[own if target is None else target.matching for target in voters] for voters in leader.voter_sets]
+    agreed = int(highest_agreed(durable))
     if agreed <= state.committed or agreed < leader.first_index:
         return
     commit_upto(state, agreed, out)
@@ -153,7 +148,7 @@ def advance_commit(state: RaftState, leader: LeaderState, out: Outbox) -> None:
 
 
 def sync_targets(state: RaftState, leader: LeaderState) -> None:
-    """Have exactly one Progress per member of the configuration in force."""
+    """Have exactly one Progress per member of the configuration in force, and its voters' at hand."""
     members = state.membership.members() - {state.me}
     for gone in leader.progress.keys() - members:
         del leader.progress[gone]
@@ -161,6 +156,10 @@ def sync_targets(state: RaftState, leader: LeaderState) -> None:
         progress = Progress(peer, state.next_session(), state.log.last.index + 1)
         progress.connected = peer in state.connected
         leader.progress[peer] = progress
+    leader.voter_sets = [
+        [None if voter == state.me else leader.progress[PeerId(*voter)] for voter in config.items()]
+        for config in state.membership.configs
+    ]
 
 
 def send(state: RaftState, leader: LeaderState, progress: Progress, now: Millis, out: Outbox) -> None:
@@ -400,16 +399,11 @@ def void_session(state: RaftState, progress: Progress) -> None:
 
 def quorum_acked_at(state: RaftState, leader: LeaderState, now: Millis) -> Millis:
     """Return when the newest round was sent that a quorum has answered; `now` for a single voter, -inf for never."""
-
-    def acked(peer: PeerId) -> float:
-        if peer == state.me:
-            return now
-        progress = leader.progress.get(peer)
-        if progress is None or not progress.counts or progress.acked_at is None:
-            return float("-inf")
-        return progress.acked_at
-
-    return highest_agreed(state.membership.configs, acked)
+    acked = [
+        [now if target is None else target.acked_at if target.counts else NEVER for target in voters]
+        for voters in leader.voter_sets
+    ]
+    return highest_agreed(acked)
 
 
 def quorum_silence(state: RaftState, leader: LeaderState, now: Millis) -> Millis:

@@ -189,8 +189,8 @@ REPLICATION = (
         "leader_counts_itself_before_its_flush",
         "seeds 10",
         "core.replication",
-        "            return state.flushed\n",
-        "            return state.log.last.index\n",
+        "    own = state.flushed\n",
+        "    own = state.log.last.index\n",
         "an entry is committed that is on too few disks",
     ),
     bug(
@@ -411,8 +411,8 @@ READS = (
         "fenced_answers_confirm_reads",
         "test tests/core/test_reading.py::test_a_fenced_nodes_answer_does_not_confirm_the_leader",
         "core.reading",
-        "        return progress.acked_round if progress is not None and progress.counts else 0\n",
-        "        return progress.acked_round if progress is not None else 0\n",
+        "target.acked_round if target.counts else 0 for",
+        "target.acked_round for",
         "a node that forgot whom it follows confirms a deposed leader",
     ),
     bug(
