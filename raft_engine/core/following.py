@@ -42,15 +42,16 @@ def on_append_request(state: RaftState, sender: PeerId, request: AppendRequest, 
         refusal = AppendResponse(state.vote, 0, False, request.round, False, BEFORE_LOG, request.prev, state.log.last)
         state.when_flushed(SendWhenFlushed(sender, refusal))
         return
-    if not _agrees(state, request.prev):
-        last = state.log.last_at_or_below(request.prev.index, request.prev.term)
-        conflict = AppendResponse(
-            state.vote, request.session, request.check, request.round, False, BEFORE_LOG, request.prev, last
-        )
+    prev = request.prev
+    # What is purged is committed, so it agrees with every leader's log.
+    if prev.index >= state.log.purged.index and not state.log.has(prev):
+        last = state.log.last_at_or_below(prev.index, prev.term)
+        conflict = AppendResponse(state.vote, request.session, request.check, request.round, False, BEFORE_LOG, prev, last)
         _answer(state, sender, conflict, out)
         return
     matching = _take(state, request, out)
-    commit_upto(state, min(request.committed, matching.index), out)
+    if request.committed > state.committed:
+        commit_upto(state, min(request.committed, matching.index), out)
     if not request.wants_answer:
         return
     accepted = AppendResponse(
@@ -61,18 +62,14 @@ def on_append_request(state: RaftState, sender: PeerId, request: AppendRequest, 
 
 def _follow(state: RaftState, sender: PeerId, vote: Vote, now: Millis, out: Outbox) -> bool:
     """Follow the leader elected with `vote` unless a later term is known."""
-    if vote.term < state.term or vote.node_id != sender.node_id:
+    mine = state.vote
+    if vote.term < mine.term or vote.node_id != sender.node_id:
         return False
-    if vote.term == state.term and state.vote.committed and state.vote.node_id != vote.node_id:
-        out.report("two_leaders", f"{sender} claims term {vote.term}, which node {state.vote.node_id} leads", warning=True)
+    if vote.term == mine.term and mine.committed and mine.node_id != vote.node_id:
+        out.report("two_leaders", f"{sender} claims term {vote.term}, which node {mine.node_id} leads", warning=True)
         return False
     adopt_leader(state, vote, now, out)
     return True
-
-
-def _agrees(state: RaftState, prev: LogId) -> bool:
-    """What is purged is committed, so it agrees with every leader's log."""
-    return prev.index < state.log.purged.index or state.log.has(prev)
 
 
 def _take(state: RaftState, request: AppendRequest, out: Outbox) -> LogId:
@@ -80,7 +77,8 @@ def _take(state: RaftState, request: AppendRequest, out: Outbox) -> LogId:
     entries = request.entries
     if not entries:
         return request.prev if request.prev.index >= state.log.purged.index else state.log.purged
-    new = _new_entries(state, entries)
+    follows = entries[0].index == state.log.last.index + 1
+    new = entries if follows else _new_entries(state, entries)
     if new:
         before = new[0].index - 1
         if before < state.log.last.index:
@@ -89,14 +87,13 @@ def _take(state: RaftState, request: AppendRequest, out: Outbox) -> LogId:
         out.push(AppendEntries(state.next_io(), new))
         state.when_flushed(EntriesFlushed(state.log.last.index))
         adopt(state, new, out)
+        return state.log.last
     last = entries[-1].log_id
     return last if last.index >= state.log.purged.index else state.log.purged
 
 
 def _new_entries(state: RaftState, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
     """Return the entries from the first one on that the log does not hold."""
-    if entries[0].index == state.log.last.index + 1:
-        return entries
     for position, entry in enumerate(entries):
         if entry.index > state.log.purged.index and not state.log.has(entry.log_id):
             return entries[position:]
@@ -124,7 +121,7 @@ def _forget_flushes(state: RaftState, after: int) -> None:
 def _answer(state: RaftState, sender: PeerId, response: AppendResponse, out: Outbox) -> None:
     """Send `response` as soon as what it claims is durable."""
     claimed = response.matching.index if response.accepted else 0
-    if claimed <= state.flushed and state.flushed_vote.term == state.term:
+    if claimed <= state.flushed and state.flushed_vote.term == state.vote.term:
         out.push(SendMessage(sender, response))
     else:
         state.when_flushed(SendWhenFlushed(sender, response))

@@ -10,10 +10,13 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import groupby
 from operator import attrgetter
+from typing import Final
 
 from raft_engine.types.entry import Entry
 from raft_engine.types.ids import LogIndex, NodeId, Term
 from raft_engine.types.log_id import LogId
+
+_term: Final = attrgetter("term")
 
 
 class LogIdList:
@@ -56,6 +59,8 @@ class LogIdList:
 
     def has(self, log_id: LogId) -> bool:
         """Return whether exactly this entry is in the log, or at its purge point."""
+        if log_id.index == self.last.index:
+            return log_id.term == self.last.term
         mine = self.get(log_id.index)
         return mine is not None and mine.term == log_id.term
 
@@ -71,11 +76,12 @@ class LogIdList:
 
     def append(self, entries: Sequence[Entry]) -> None:
         """Add entries that follow the last one."""
-        for _, group in groupby(entries, key=attrgetter("term")):
-            run = list(group)
+        runs = [entries] if len(set(map(_term, entries))) == 1 else [list(run) for _, run in groupby(entries, _term)]
+        for run in runs:
+            last = run[-1]
             assert run[0].index == self.last.index + 1
-            assert run[-1].index == self.last.index + len(run)
-            self.extend(run[-1].term, run[-1].node_id, run[-1].index)
+            assert last.index == self.last.index + len(run)
+            self.extend(last.term, last.node_id, last.index)
 
     def truncate(self, after: int) -> None:
         """Forget every id after `after`."""

@@ -172,9 +172,10 @@ def _append(state: RaftState, membership: Membership, now: Millis, out: Outbox) 
 def on_progress(state: RaftState, now: Millis, out: Outbox) -> None:
     """Something was committed or acknowledged: leave a joint configuration, answer who waits, let lives in."""
     leader = state.leader
-    if leader is None or state.effective.log_id.index > state.committed or state.committed < leader.first_index:
+    effective = state.effective
+    if leader is None or effective.log_id.index > state.committed or state.committed < leader.first_index:
         return
-    membership = state.membership
+    membership = effective.membership
     # Once the target of a transfer is asked to campaign, an entry that it lacks would only make the others refuse it: what is
     # left to do is the next leader's.
     handed_over = leader.transfer is not None and leader.transfer.requested

@@ -30,6 +30,7 @@ from raft_engine.types.ids import LogIndex, Millis, PeerId
 from raft_engine.types.log_id import BEFORE_LOG, LogId
 from raft_engine.types.messages import AppendRequest, AppendResponse
 from raft_engine.types.outcomes import Refusal, RefusalCode
+from raft_engine.types.snapshot import SnapshotMeta
 
 ROUNDS_MAX = 1024
 """Rounds whose sending time is remembered; at 50 ms a heartbeat that is most of a minute, and an answer older than that
@@ -167,8 +168,8 @@ def send(state: RaftState, leader: LeaderState, progress: Progress, now: Millis,
     if not progress.connected:
         return  # heartbeats go on; an answer or a new connection starts this again
     last = state.log.last.index
-    while progress.has_room(state.config.max_inflight_requests):
-        if progress.mode is Mode.REPLICATE and progress.next > last:
+    while progress.next <= last or progress.mode is not Mode.REPLICATE:
+        if not progress.has_room(state.config.max_inflight_requests):
             return
         prev = state.log.get(progress.next - 1)
         if prev is None or prev.index < state.purge_upto.index:
@@ -245,27 +246,28 @@ def current_target(state: RaftState, sender: PeerId, session: int) -> Progress |
 
 def on_append_response(state: RaftState, sender: PeerId, response: AppendResponse, now: Millis, out: Outbox) -> None:
     """A target has taken entries, or lacks what they follow on, or is in a later term."""
-    if response.vote.term > state.term:
+    if response.vote.term > state.vote.term:
         adopt_higher_term(state, response.vote.term, now, out)
         return
     progress = current_target(state, sender, response.session)
     leader = state.leader
-    if progress is None or leader is None or response.vote.term < state.term:
+    if progress is None or leader is None or response.vote.term < state.vote.term:
         return
     note_contact(leader, progress, response.round, now)
     if response.accepted:
         if progress.mode is not Mode.REVERTED and progress.accept(response.matching.index):
             advance_commit(state, leader, out)
-        _notice_installed(state, progress, out)
+        if progress.snapshot is not None:
+            _notice_installed(state, progress, progress.snapshot, out)
     else:
         _on_conflict(state, progress, response, now, out)
     send(state, leader, progress, now, out)
 
 
-def _notice_installed(state: RaftState, progress: Progress, out: Outbox) -> None:
+def _notice_installed(state: RaftState, progress: Progress, meta: SnapshotMeta, out: Outbox) -> None:
     """The target has what a snapshot on its way would bring: the answer that said so was lost (etcd `maybeUpdate`)."""
-    if progress.snapshot is not None and progress.matching >= progress.snapshot.last_log_id.index:
-        out.report("snapshot_transfer_finished", f"{progress.snapshot.last_log_id}", progress.peer.node_id)
+    if progress.matching >= meta.last_log_id.index:
+        out.report("snapshot_transfer_finished", f"{meta.last_log_id}", progress.peer.node_id)
         progress.probe(state.next_session(), progress.matching + 1)
         progress.accept(progress.matching)
 

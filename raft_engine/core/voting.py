@@ -41,9 +41,10 @@ def adopt_higher_term(state: RaftState, term: Term, now: Millis, out: Outbox) ->
 
 def adopt_leader(state: RaftState, vote: Vote, now: Millis, out: Outbox) -> None:
     """A leader elected with `vote` speaks: follow it and renew its lease."""
-    assert vote.term >= state.term
+    assert vote.term >= state.vote.term
     leader = vote.node_id
-    known = state.vote.term == vote.term and state.vote.node_id == leader and state.vote.committed
+    mine = state.vote
+    known = mine.term == vote.term and mine.node_id == leader and mine.committed
     if not known or state.candidate is not None:
         # A round of pre-votes ends too: grants that come late must not depose a leader that is heard again.
         step_down(state, f"node {leader} leads term {vote.term}", now, out)

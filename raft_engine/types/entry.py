@@ -23,6 +23,7 @@ import enum
 import struct
 import zlib
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Final
 
 import msgspec
@@ -53,6 +54,7 @@ class EntryKind(enum.IntEnum):
 
 
 _KIND_MAX: Final = int(EntryKind.MEMBERSHIP)
+_record: Final = attrgetter("record")
 
 
 class RecordError(ValueError):
@@ -153,4 +155,4 @@ def decode_records(buffer: bytes | memoryview) -> list[Entry]:
 
 def records_bytes(entries: Sequence[Entry]) -> int:
     """Return the size of the records of `entries` together."""
-    return sum([len(entry.record) for entry in entries])
+    return sum(map(len, map(_record, entries)))
