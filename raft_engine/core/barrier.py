@@ -28,7 +28,7 @@ def on_barrier_requested(state: RaftState, event: BarrierRequested, now: Millis,
     if refusal is not None:
         out.respond(event.ticket, refusal)
         return
-    index = append_as_leader(state, [(EntryKind.BLANK, event.marker)], now, out)
+    index = append_as_leader(state, EntryKind.BLANK, [event.marker], now, out)
     leader.barriers.append(PendingBarrier(event.ticket, state.log.at(index), event.exclude, now + event.wait_ms))
     check(state, out)
 
@@ -48,7 +48,7 @@ def _why_not(state: RaftState, leader: LeaderState, event: BarrierRequested, now
             detail = f"{needed} voters outside {sorted(event.exclude)} must hold the barrier, there are {available}"
             return Refusal(RefusalCode.QUORUM_IMPOSSIBLE, detail, me)
     if not event.exclude and not has_quorum_contact(state, leader, now):
-        silent = quorum_silence(state, leader, now)
+        silent = quorum_silence(leader, now)
         return Refusal(RefusalCode.NO_QUORUM, f"no quorum answered node {me} for {silent:.0f} ms")
     return None
 

@@ -237,7 +237,7 @@ def _establish(state: RaftState, candidate: CandidateState, now: Millis, out: Ou
     out.report("leader_elected", f"node {state.me.node_id} leads term {candidate.term}", state.me.node_id)
     sync_targets(state, leader)
     start_round(state, leader, now, out)
-    append_as_leader(state, [(EntryKind.BLANK, b"")], now, out)
+    append_as_leader(state, EntryKind.BLANK, [b""], now, out)
     held, state.handed_over = state.handed_over, None
     if held is not None and held.writes:
         on_writes_requested(state, held.writes, now, out)

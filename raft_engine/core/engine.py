@@ -43,6 +43,7 @@ from raft_engine.core.events import (
     ElectRequested,
     Event,
     HeartbeatRequested,
+    LocalEvent,
     LogIoFlushed,
     MembershipChangeRequested,
     MessageReceived,
@@ -150,17 +151,18 @@ class Engine:
         state = self.state
         if state.shut_down:
             return []
-        self._dispatch(event, now)
-        pending = state.pending_io  # what waited for the disk
+        if isinstance(event, MessageReceived):
+            self._on_message(event.sender, event.message, now)
+        else:
+            self._on_event(event, now)
+        pending = state.pending_io
         while pending and pending[0][0] <= state.flushed_io:
             self._do(pending.popleft()[1], now)
         return self._out.take()
 
-    def _dispatch(self, event: Event, now: Millis) -> None:
+    def _on_event(self, event: LocalEvent, now: Millis) -> None:
         state, out = self.state, self._out
-        if isinstance(event, MessageReceived):
-            self._on_message(event.sender, event.message, now)
-        elif isinstance(event, LogIoFlushed):
+        if isinstance(event, LogIoFlushed):
             state.flushed_io = max(state.flushed_io, event.io_id)
         elif isinstance(event, Applied):
             committing.on_applied(state, event.upto, event.results, out)

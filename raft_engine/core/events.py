@@ -242,9 +242,8 @@ class ShutdownRequested(msgspec.Struct, frozen=True):
     reason: str
 
 
-Event = (
+LocalEvent = (
     Ticked
-    | MessageReceived
     | PeerConnected
     | PeerLost
     | PeerReplaced
@@ -270,3 +269,6 @@ Event = (
     | RuntimeFlagsChanged
     | ShutdownRequested
 )
+"""What the node's own hands, clock and callers report."""
+
+Event = MessageReceived | LocalEvent

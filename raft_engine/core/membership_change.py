@@ -78,9 +78,7 @@ def _why_not(state: RaftState, leader: LeaderState, now: Millis) -> Refusal | No
         extra: dict[str, object] = {"committed": committed, "membership_log_id": state.effective.log_id}
         return Refusal(RefusalCode.CHANGE_IN_PROGRESS, detail, me, hint="wait until it is committed", extra=extra)
     if not has_quorum_contact(state, leader, now):
-        return Refusal(
-            RefusalCode.NO_QUORUM, f"no quorum answered node {me} for {quorum_silence(state, leader, now):.0f} ms"
-        )
+        return Refusal(RefusalCode.NO_QUORUM, f"no quorum answered node {me} for {quorum_silence(leader, now):.0f} ms")
     return None
 
 
@@ -162,7 +160,7 @@ def _membership(configs: tuple[VoterSet, ...], learners: VoterSet, nodes: dict[N
 
 
 def _append(state: RaftState, membership: Membership, now: Millis, out: Outbox) -> None:
-    append_as_leader(state, [(EntryKind.MEMBERSHIP, encode_membership(membership))], now, out)
+    append_as_leader(state, EntryKind.MEMBERSHIP, [encode_membership(membership)], now, out)
     out.report("membership_proposed", f"{state.effective.log_id} {membership}")
 
 
@@ -172,7 +170,7 @@ def _append(state: RaftState, membership: Membership, now: Millis, out: Outbox) 
 def on_progress(state: RaftState, now: Millis, out: Outbox) -> None:
     """Something was committed or acknowledged: leave a joint configuration, answer who waits, let lives in."""
     leader = state.leader
-    effective = state.effective
+    effective = state.memberships[-1]
     if leader is None or effective.log_id.index > state.committed or state.committed < leader.first_index:
         return
     membership = effective.membership
@@ -185,10 +183,10 @@ def on_progress(state: RaftState, now: Millis, out: Outbox) -> None:
         return
     if leader.changes:
         _answer(state, leader, out)
-    if not state.is_voter:
+    if not membership.is_voter(state.me):
         _leave(state, leader, now, out)
     elif not handed_over:
-        _let_in(state, leader, now, out)
+        _let_in(state, leader, membership, now, out)
 
 
 def _answer(state: RaftState, leader: LeaderState, out: Outbox) -> None:
@@ -289,12 +287,11 @@ def on_step_down_requested(state: RaftState, event: StepDownRequested, now: Mill
 # -- a node that came back blank -----------------------------------------------------------------------------------------
 
 
-def _let_in(state: RaftState, leader: LeaderState, now: Millis, out: Outbox) -> None:
+def _let_in(state: RaftState, leader: LeaderState, membership: Membership, now: Millis, out: Outbox) -> None:
     """Bring the new life of a node one step further: learner (if the leader was armed), then the joint change.
 
     That a return is under way is seen in the configuration itself, so any later leader finishes it.
     """
-    membership = state.membership
     for node_id, life in sorted(membership.learners.items()):
         target = leader.progress.get(PeerId(node_id, life))
         if node_id in membership.configs[-1] and target is not None and is_at_line_rate(state, target):

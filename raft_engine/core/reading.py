@@ -108,7 +108,7 @@ def _not_leader(state: RaftState, leader: NodeId) -> Refusal:
 def _lease_read_allowed(state: RaftState, leader: LeaderState, now: Millis) -> bool:
     if leader.transfer is not None or leader.lease_given_up or state.committed < leader.first_index:
         return False
-    return now < quorum_acked_at(state, leader, now) + state.config.leader_lease_ms * (1 - CLOCK_DRIFT)
+    return now < quorum_acked_at(leader, now) + state.config.leader_lease_ms * (1 - CLOCK_DRIFT)
 
 
 def _wait_for_round(

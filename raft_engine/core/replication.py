@@ -58,7 +58,7 @@ def on_writes_requested(state: RaftState, writes: Sequence[ClientWrite], now: Mi
         for write in writes:
             out.respond(write.ticket, refusal)
         return
-    first = append_as_leader(state, [(EntryKind.NORMAL, write.data) for write in writes], now, out)
+    first = append_as_leader(state, EntryKind.NORMAL, [write.data for write in writes], now, out)
     state.writes.extend([(index, write.ticket) for index, write in enumerate(writes, first)])
 
 
@@ -69,8 +69,10 @@ def on_write_requested(state: RaftState, event: WriteRequested, now: Millis, out
     if refusal is not None:
         refuse_write(event, refusal, out)
         return
-    payload = (EntryKind.BLANK, b"") if event.data is None else (EntryKind.NORMAL, event.data)
-    index = append_as_leader(state, [payload], now, out)
+    if event.data is None:
+        index = append_as_leader(state, EntryKind.BLANK, [b""], now, out)
+    else:
+        index = append_as_leader(state, EntryKind.NORMAL, [event.data], now, out)
     state.writes.append((index, event.ticket))
     if event.commit_ticket is not None:
         state.commit_waiters.append((index, event.commit_ticket))
@@ -96,24 +98,18 @@ def _why_not_write(state: RaftState, leader: LeaderState, now: Millis) -> Refusa
         detail = f"{leader.uncommitted_bytes} bytes wait to be committed (max_uncommitted_bytes)"
         return Refusal(RefusalCode.OVERLOADED, detail, state.me.node_id, hint="retry later")
     if not has_quorum_contact(state, leader, now):
-        silent = quorum_silence(state, leader, now)
+        silent = quorum_silence(leader, now)
         return Refusal(RefusalCode.NO_QUORUM, f"no quorum answered node {state.me.node_id} for {silent:.0f} ms")
     return None
 
 
-def append_as_leader(state: RaftState, payloads: Sequence[tuple[int, bytes]], now: Millis, out: Outbox) -> int:
-    """Append entries of the own term, send them, and return the first one's index."""
+def append_as_leader(state: RaftState, kind: EntryKind, payloads: Sequence[bytes], now: Millis, out: Outbox) -> int:
+    """Append entries of the own term, one for each of `payloads`, send them, and return the first one's index."""
     leader = state.leader
     assert leader is not None
     term, node_id = leader.vote.term, leader.vote.node_id
     first = state.log.last.index + 1
-    indexes = range(first, first + len(payloads))
-    entries = tuple(
-        [
-            make_entry(term, node_id, LogIndex(index), kind, data)
-            for index, (kind, data) in zip(indexes, payloads, strict=True)
-        ]
-    )
+    entries = tuple([make_entry(term, node_id, LogIndex(index), kind, data) for index, data in enumerate(payloads, first)])
     last = first + len(entries) - 1
     state.log.extend(term, node_id, last)
     size = records_bytes(entries)
@@ -121,7 +117,8 @@ def append_as_leader(state: RaftState, payloads: Sequence[tuple[int, bytes]], no
     leader.uncommitted_bytes += size
     out.push(AppendEntries(state.next_io(), entries))
     state.when_flushed(EntriesFlushed(last))
-    if adopt(state, entries, out):
+    if kind is EntryKind.MEMBERSHIP:
+        adopt(state, entries, out)
         sync_targets(state, leader)
     for progress in leader.progress.values():
         send(state, leader, progress, now, out)
@@ -130,6 +127,8 @@ def append_as_leader(state: RaftState, payloads: Sequence[tuple[int, bytes]], no
 
 def advance_commit(state: RaftState, leader: LeaderState, out: Outbox) -> None:
     """Commit what a quorum holds, if it is of this term."""
+    if state.committed == state.log.last.index:
+        return
     own = state.flushed
     durable = [[own if target is None else target.matching for target in voters] for voters in leader.voter_sets]
     agreed = int(highest_agreed(durable))
@@ -399,7 +398,7 @@ def void_session(state: RaftState, progress: Progress) -> None:
 # -- the lease ---------------------------------------------------------------------------------------------------------
 
 
-def quorum_acked_at(state: RaftState, leader: LeaderState, now: Millis) -> Millis:
+def quorum_acked_at(leader: LeaderState, now: Millis) -> Millis:
     """Return when the newest round was sent that a quorum has answered; `now` for a single voter, -inf for never."""
     acked = [
         [now if target is None else target.acked_at if target.counts else NEVER for target in voters]
@@ -408,11 +407,11 @@ def quorum_acked_at(state: RaftState, leader: LeaderState, now: Millis) -> Milli
     return highest_agreed(acked)
 
 
-def quorum_silence(state: RaftState, leader: LeaderState, now: Millis) -> Millis:
+def quorum_silence(leader: LeaderState, now: Millis) -> Millis:
     """Return for how long no quorum has answered; a new leader's time begins with its election."""
-    return now - max(leader.elected_at, quorum_acked_at(state, leader, now))
+    return now - max(leader.elected_at, quorum_acked_at(leader, now))
 
 
 def has_quorum_contact(state: RaftState, leader: LeaderState, now: Millis) -> bool:
     """Return whether a quorum answered within the longest election timeout (check quorum; etcd `CheckQuorum`)."""
-    return quorum_silence(state, leader, now) < state.config.election_timeout_max_ms
+    return quorum_silence(leader, now) < state.config.election_timeout_max_ms

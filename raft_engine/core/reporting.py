@@ -40,17 +40,17 @@ def metrics(state: RaftState, now: Millis) -> RaftMetrics:
         recovery=state.recovery,
         building_snapshot=state.building_snapshot,
         transfer_to=leader.transfer.to.node_id if leader is not None and leader.transfer is not None else None,
-        last_quorum_acked_ms_ago=_quorum_age(state, leader, now),
+        last_quorum_acked_ms_ago=_quorum_age(leader, now),
         replication=None if leader is None else _replication(state, leader, now),
         alarms=tuple(_alarms(state, now)),
         runtime_flags=state.flags,
     )
 
 
-def _quorum_age(state: RaftState, leader: LeaderState | None, now: Millis) -> Millis | None:
+def _quorum_age(leader: LeaderState | None, now: Millis) -> Millis | None:
     if leader is None:
         return None
-    age = now - quorum_acked_at(state, leader, now)
+    age = now - quorum_acked_at(leader, now)
     return age if age != float("inf") else None
 
 
@@ -87,7 +87,7 @@ def _alarms(state: RaftState, now: Millis) -> list[Alarm]:
     if leader is None:
         return alarms
     if not has_quorum_contact(state, leader, now):
-        detail = f"no quorum answered for {quorum_silence(state, leader, now):.0f} ms; writes are refused"
+        detail = f"no quorum answered for {quorum_silence(leader, now):.0f} ms; writes are refused"
         alarms.append(Alarm("no_quorum", detail, "raftctl status", state.me.node_id))
     alarms.extend(_reverted(state, progress) for progress in leader.progress.values() if progress.mode is Mode.REVERTED)
     return alarms

@@ -67,7 +67,7 @@ def _notice_sleep(state: RaftState, now: Millis) -> None:
 
 
 def _lead(state: RaftState, leader: LeaderState, now: Millis, out: Outbox) -> None:
-    silence = min(quorum_silence(state, leader, now), now - state.woke_at)
+    silence = min(quorum_silence(leader, now), now - state.woke_at)
     if silence >= state.config.election_timeout_max_ms * QUORUM_SILENCE_FACTOR:
         step_down(state, f"no quorum answered for {silence:.0f} ms", now, out)
         return

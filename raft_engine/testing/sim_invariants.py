@@ -188,7 +188,7 @@ class Checks:
             ):
                 continue
             clock = other.clock()
-            until = quorum_acked_at(state, leader, clock) + state.config.leader_lease_ms * (1 - CLOCK_DRIFT)
+            until = quorum_acked_at(leader, clock) + state.config.leader_lease_ms * (1 - CLOCK_DRIFT)
             assert clock >= until, (
                 f"lease exclusivity: {other.me} of term {state.vote.term} would serve reads for {until - clock:.1f} ms more, "
                 f"{winner.me} of term {term} has committed"

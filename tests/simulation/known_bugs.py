@@ -494,7 +494,7 @@ MEMBERSHIP = (
         "removed_leader_stays",
         "test tests/core/test_membership_change.py::test_a_removed_leader_serves_until_that_is_committed_then_hands_over",
         "core.membership_change",
-        "    if not state.is_voter:\n        _leave",
+        "    if not membership.is_voter(state.me):\n        _leave",
         "    if False:\n        _leave",
         "a leader that nobody voted into the configuration",
     ),
