@@ -109,16 +109,23 @@ def _members(survey: Survey) -> Check:
 
 
 def _replication(survey: Survey) -> Check:
+    """How far a node is behind that nobody reaches is not known: it may have lost all it had."""
     leader = survey.leader
-    targets = (leader.replication or {}) if leader is not None else {}
-    ill = [
-        f"node {node_id} {target.state}"
-        for node_id, target in targets.items()
-        if target.state not in {"replicate", "unreachable"}
-    ]
-    ill += [f"node {node_id} {target.lag} behind" for node_id, target in targets.items() if target.lag > LAG_MAX]
-    worst = max((target.lag for target in targets.values()), default=0)
-    return _check("replication", not ill, listed(ill) if ill else f"at most {worst} entries behind")
+    if leader is None:
+        return _check("replication", False, "not known: no node leads")
+    ill: list[str] = []
+    lags: list[int] = []
+    for node_id, target in (leader.replication or {}).items():
+        if target.state == "unreachable" or survey.status(node_id) is None:
+            ill.append(f"node {node_id} not reached")
+        elif target.state != "replicate":
+            ill.append(f"node {node_id} {target.state}")
+        elif target.lag > LAG_MAX:
+            ill.append(f"node {node_id} {target.lag} behind")
+        else:
+            lags.append(target.lag)
+    well = f"{'the others ' if ill else ''}at most {max(lags, default=0)} entries behind"
+    return _check("replication", not ill, "; ".join([*([listed(ill)] if ill else []), *([well] if lags or not ill else [])]))
 
 
 def _recovery(survey: Survey) -> Check:

@@ -39,7 +39,7 @@ QUICK = {"election_timeout_min_ms": 300, "election_timeout_max_ms": 600, "heartb
 """For tests in which leaders die: they have to be ready for one more election at any time."""
 CALM = {"election_timeout_min_ms": 1000, "election_timeout_max_ms": 2000, "heartbeat_interval_ms": 60}
 """For tests in between: they wait for a leader to give up, and rely on one before."""
-PASSING = {"one-leader", "others-healthy", "config-settled", "all-healthy", "target-caught-up"}
+PASSING = {"one-leader", "others-healthy", "config-settled", "all-healthy", "target-caught-up", "target-reachable"}
 """Rules that a cluster fails for a moment when a disk stalls: raftctl refuses then, changes nothing, and may be asked again."""
 LAST_LINES = 30
 """Of each log and each output, in the report of a test that failed."""

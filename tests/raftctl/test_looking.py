@@ -120,6 +120,27 @@ def test_health_says_how_it_is_by_its_exit_code(cluster, raftctl, prepare, code)
     assert [] == cluster.mutations
 
 
+@pytest.mark.parametrize(
+    ("prepare", "measured"),
+    [
+        (lambda _cluster: None, "at most 0 entries behind"),
+        (lambda cluster: cluster.lead(None), "not known: no node leads"),
+        (lambda cluster: cluster.down.update({3: REFUSED}), "node 3 not reached; the others at most 0 entries behind"),
+        (lambda cluster: cluster.down.update({2: REFUSED, 3: REFUSED}), "node 2 not reached and node 3 not reached"),
+        (
+            lambda cluster: cluster.target(3).update(state="unreachable"),
+            "node 3 not reached; the others at most 0 entries behind",
+        ),
+        (lambda cluster: cluster.target(3).update(lag=9000), "node 3 9000 behind; the others at most 0 entries behind"),
+    ],
+)
+def test_health_counts_only_nodes_that_are_reached_and_names_the_others(cluster, raftctl, prepare, measured):
+    prepare(cluster)
+    checks = {check["name"]: check for check in raftctl("health -o json", code=None).data["checks"]}
+    assert measured == checks["replication"]["measured"]
+    assert ("ok" == checks["replication"]["condition"]) is (measured == "at most 0 entries behind")
+
+
 def test_health_waits_until_all_is_well(cluster, raftctl):
     cluster.answers("/v1/status", REFUSED, REFUSED, method="GET", node=3)
     raftctl("health --wait --timeout 30s")

@@ -11,7 +11,7 @@ import pytest
 from raftctl.gauging import Gauges, sparkline
 from raftctl.http import Http
 from raftctl.http_client import HttpClusterClient
-from raftctl.output.dashboard import Screen, lines
+from raftctl.output.dashboard import Screen, lines, plain_line
 from raftctl.output.tables import Tone
 from tests.raftctl.fake_cluster import log_id, url
 
@@ -37,6 +37,12 @@ def test_rates_are_entries_a_second_since_the_look_before(cluster, survey):
     second = gauges.take(12.0, survey())
     assert (first.committed_per_s, second.committed_per_s, second.committed) == (None, 150.0, 400)
     assert [150.0] * 3 == [node.applied_per_s for node in second.nodes]
+
+
+def test_the_lag_of_a_node_that_does_not_answer_is_not_counted(cluster, survey):
+    cluster.target(3).update(lag=63, state="unreachable")
+    cluster.down[3] = REFUSED
+    assert "lag at most 0" in plain_line(Gauges().take(1.0, survey()))
 
 
 @pytest.mark.parametrize(
