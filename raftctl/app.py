@@ -60,7 +60,7 @@ def _add(group: typer.Typer, name: str, function: Callable[..., None], panel: st
     group.command(name, cls=Command, rich_help_panel=panel, context_settings=_SETTINGS)(with_session(function))
 
 
-def _callback(typer_context: typer.Context, flags: Flags) -> None:
+def _callback(typer_context: typer.Context, flags: Flags, version: bool) -> None:
     """Operate a Raft cluster: see it, trigger what its engine can do, bring a node back safely.
 
     Exit codes: 0 done and seen to be done, 1 bug, 2 usage, 3 configuration, 4 unreachable, 5 refused by a rule, 6 conflict,
@@ -69,6 +69,9 @@ def _callback(typer_context: typer.Context, flags: Flags) -> None:
     """
     run: Run = typer_context.find_root().obj
     run.begin(flags)
+    if version:
+        run.call(setup.version, {})
+        raise typer.Exit
     if typer_context.invoked_subcommand is None:
         typer.echo(typer_context.get_help())
 

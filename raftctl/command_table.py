@@ -36,7 +36,7 @@ COMMON: Final[tuple[Parameter, ...]] = (
     (('--verbose', '-v'), 'verbose', 'flag', None, False, '', 'Every request on stderr.'),
 )
 COMMANDS: Final[dict[str, Command]] = {
-    '': ('', '', ('status', 'nodes', 'health', 'watch', 'top', 'doctor', 'explain', 'verify', 'elect', 'heartbeat', 'snapshot', 'purge-log', 'transfer-leader', 'allow-next-revert', 'trigger', 'init', 'rejoin-node', 'replace-node', 'rolling-restart', 'drain', 'completion', 'version', 'member', 'runtime-config', 'runbook', 'runs', 'kv', 'context', 'config', 'dev'), ()),
+    '': ('', '', ('status', 'nodes', 'health', 'watch', 'top', 'doctor', 'explain', 'verify', 'elect', 'heartbeat', 'snapshot', 'purge-log', 'transfer-leader', 'allow-next-revert', 'trigger', 'init', 'rejoin-node', 'replace-node', 'rolling-restart', 'drain', 'completion', 'version', 'member', 'runtime-config', 'runbook', 'runs', 'kv', 'context', 'config', 'dev'), ((('--version',), 'version', 'flag', None, False, '', 'Print the version of this program.'),)),
     'status': ('Show every node, its log and what is wrong...', 'raftctl.commands.observe:status', (), ((('--watch', '-w'), 'watch', 'flag', None, False, '', 'Show it again and again.'), (('--interval',), 'interval', 'text', None, '1s', '', 'How often, with --watch.'))),
     'nodes': ('List the nodes and their addresses.', 'raftctl.commands.observe:nodes', (), ()),
     'health': ('Say whether the cluster is well: exit 0,...', 'raftctl.commands.observe:health', (), ((('--wait',), 'wait', 'flag', None, False, '', 'Look until the cluster is well, or --timeout has passed.'),)),

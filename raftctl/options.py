@@ -143,13 +143,21 @@ COMMON_NAMES: Final = frozenset(parameter.name for parameter in _COMMON)
 _CONTEXT: Final = inspect.Parameter("typer_context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
 
 
-def flags_only(function: Callable[[typer.Context, Flags], None]) -> Callable[..., None]:
-    """Return the program's own callback, which has the common options and nothing else."""
+_VERSION: Final = inspect.Parameter(
+    "version",
+    inspect.Parameter.KEYWORD_ONLY,
+    default=False,
+    annotation=Annotated[bool, typer.Option("--version", help="Print the version of this program.")],
+)
 
-    def callback(typer_context: typer.Context, **options: Any) -> None:
-        function(typer_context, _common(**options))
 
-    return _with_signature(callback, [_CONTEXT, *_COMMON], function)
+def flags_only(function: Callable[[typer.Context, Flags, bool], None]) -> Callable[..., None]:
+    """Return the program's own callback, which has the common options and `--version`, and nothing else."""
+
+    def callback(typer_context: typer.Context, *, version: bool, **options: Any) -> None:
+        function(typer_context, _common(**options), version)
+
+    return _with_signature(callback, [_CONTEXT, _VERSION, *_COMMON], function)
 
 
 def with_session(function: Callable[..., None]) -> Callable[..., None]:

@@ -96,6 +96,16 @@ def test_the_output_of_a_context_is_the_default_where_none_is_asked_for(raftctl)
     assert raftctl("version -o table").out.startswith("raftctl ")
 
 
+@pytest.mark.parametrize("line", ["--version", "--version status"])
+def test_the_version_is_an_option_too(raftctl, line):
+    assert raftctl("version").out == raftctl(line).out
+
+
+def test_the_option_for_the_version_obeys_the_others(raftctl):
+    assert "version" == raftctl("--version -o json").document["kind"]
+    assert raftctl("-o name --version").out == raftctl("version -o name").out
+
+
 # -- the sandbox, without its processes ------------------------------------------------------------------------------------
 
 
