@@ -60,10 +60,16 @@ def run(options: argparse.Namespace) -> int:
 
 
 def run_check(options: argparse.Namespace) -> int:
+    from raft_engine.commands.addresses import why_not
+
     config = load(options.config)
     print(f"node {config.node_id} of cluster {config.cluster!r}: {options.config} is good")
     for alarm in config.alarms:
         print(f"warning: {alarm.code}: {alarm.detail}; {alarm.hint}", file=sys.stderr)
+    for setting, address in (("listen.management", config.listen_management), ("listen.raft", config.listen_raft)):
+        problem = why_not(setting, address)
+        if problem is not None:
+            print(f"warning: {problem}", file=sys.stderr)
     return DONE
 
 

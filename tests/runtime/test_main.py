@@ -399,6 +399,17 @@ def test_check_config_says_that_a_good_file_is_good(tmp_path, capsys):
     assert "node 1 of cluster 'demo'" in capsys.readouterr().out
 
 
+def test_check_config_warns_of_an_address_that_is_taken(tmp_path, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        path = tmp_path / "node.toml"
+        path.write_text(
+            f'cluster = "demo"\nnode_id = 1\ndata_dir = "n1"\n[listen]\nmanagement = "{address}"\nraft = "127.0.0.1:0"\n'
+        )
+        assert main(["check-config", "--config", str(path)]) == 0
+    assert f"warning: listen.management {address} is taken; this node runs already" in capsys.readouterr().err
+
+
 def test_check_config_says_what_is_wrong_and_ends_with_code_3(tmp_path, capsys):
     path = tmp_path / "node.toml"
     path.write_text('clutser = "demo"\n')

@@ -1,0 +1,51 @@
+"""Whether a node could listen where its file says."""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+import pytest
+
+from raft_engine.commands.addresses import why_not
+
+
+def test_a_free_address_is_nothing_to_speak_of():
+    assert why_not("listen.raft", "127.0.0.1:0") is None
+    assert why_not("listen.raft", "0.0.0.0:0") is None
+
+
+def test_a_taken_port_is_named_with_its_setting():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        assert why_not("listen.raft", address).startswith(f"listen.raft {address} is taken; ")
+    assert why_not("listen.raft", address) is None
+
+
+def test_an_address_of_another_machine_is_said_to_be_one():
+    # 192.0.2.0/24 is for documentation and nobody's (RFC 5737)
+    assert "192.0.2.1:7101 is not an address of this machine; " in why_not("listen.raft", "192.0.2.1:7101")
+
+
+def test_a_name_that_nobody_knows_is_said_to_be_one(monkeypatch):
+    def unknown(*_words, **_more):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    assert "the name is not known here" in why_not("listen.raft", "nobody.invalid:7101")
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.EACCES, "may not be listened on by this user; take a port above 1023"),
+        (errno.ENOBUFS, "cannot be listened on ("),
+    ],
+)
+def test_any_other_reason_is_told(monkeypatch, number, words):
+    class Refusing(socket.socket):
+        def bind(self, _place):
+            raise OSError(number, "so it is")
+
+    monkeypatch.setattr(socket, "socket", Refusing)
+    assert words in why_not("listen.raft", "127.0.0.1:80")
