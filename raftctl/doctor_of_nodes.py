@@ -7,7 +7,7 @@ from shlex import quote
 from typing import Final
 
 from raftctl.doctor import Diagnosis, Facts, Rule, Severity
-from raftctl.guards import LAG_MAX, SPACE_RESERVE_BYTES
+from raftctl.guards import LAG_MAX, SPACE_RESERVE_BYTES, way_back_of_gone
 from raftctl.model import index_of
 from raftctl.output.text import human_bytes, human_ms
 
@@ -36,6 +36,8 @@ def _engine(facts: Facts) -> Iterator[Diagnosis]:
         if status.fatal is not None:
             evidence = f"its engine failed: {status.fatal}"
             fix = "mend what it names, then restart its process; raft-engine inspect DATA_DIR looks at its files"
+            if status.directory_gone:
+                fix = way_back_of_gone(status.node_id)
             yield Diagnosis(severity=Severity.BAD, node=status.node_id, evidence=evidence, fix=fix)
         elif status.stopped:
             url = quote(f"{_url(facts, status.node_id)}/v1/node/start-raft")

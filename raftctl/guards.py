@@ -24,9 +24,6 @@ CONTACT_MS_MIN: Final = 1000.0
 """Silence that is never held against a node: three of the default engine's election timeouts; a busy machine passes."""
 SPACE_RESERVE_BYTES: Final = 64 * 1024 * 1024
 """Beside the data itself: one log segment and a snapshot's temporary file."""
-GONE: Final = "was moved, removed or replaced"
-"""What a node's `fatal` says of a data directory that was taken away under it."""
-
 
 PASSING: Final = frozenset({"one-leader", "config-settled", "others-healthy", "all-healthy"})
 """Rules that a cluster which is well breaks for a moment: during an election, or while a disk stalls."""
@@ -247,12 +244,9 @@ def _identity(survey: Survey, target: int) -> Finding:
     lives = survey.membership.incarnations.get(target, ())
     named = f"named: {listed(life[:8] for life in lives)}" if lives else "no life of it is named"
     measured = f"{status.cluster}/{target}, incarnation {status.incarnation[:8]}, {named}"
-    if GONE in (status.fatal or ""):
-        hint = (
-            f"put the directory of node {target} back and restart its process; if it is lost, restart the process with an "
-            f"empty directory, then raftctl rejoin-node {target} --blank"
-        )
-        return finding("identity", False, f"{measured}; its engine stopped: its directory {GONE}", threshold, hint=hint)
+    if status.directory_gone:
+        told = f"{measured}; its engine stopped: its directory was moved, removed or replaced"
+        return finding("identity", False, told, threshold, hint=way_back_of_gone(target))
     fresh = status.birth != "started" or (bool(lives) and status.incarnation not in lives)
     hint = ""
     if fresh and lives:
@@ -263,6 +257,14 @@ def _identity(survey: Survey, target: int) -> Finding:
     )
     started = status.birth == "started"
     return finding("identity", same_cluster and started and status.incarnation in lives, measured, threshold, hint=hint)
+
+
+def way_back_of_gone(node: int) -> str:
+    """Return what to do about a directory that was taken away under a running node."""
+    return (
+        f"put the directory of node {node} back and restart its process; if it is lost, restart the process with an "
+        f"empty directory, then raftctl rejoin-node {node} --blank"
+    )
 
 
 def _others(survey: Survey, target: int) -> list[int]:

@@ -119,6 +119,7 @@ class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
     runtime_config: RuntimeConfig = RuntimeConfig()
     alarms: tuple[Alarm, ...] = ()
     fatal: str | None = None
+    fatal_code: str | None = None
     free_bytes: int | None = None
     kv: KeyValueCounts | None = None
     election_timeout_max_ms: float | None = None
@@ -136,6 +137,11 @@ class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def stopped(self) -> bool:
         return self.state == "shutdown"
+
+    @property
+    def directory_gone(self) -> bool:
+        """Its data directory was taken away under it."""
+        return self.fatal_code == "directory_gone"
 
     @property
     def life(self) -> Life:

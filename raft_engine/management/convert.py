@@ -11,6 +11,7 @@ from msgspec import UNSET
 
 from raft_engine.management import schema
 from raft_engine.management.control import NodeControl
+from raft_engine.storage.hints import DIRECTORY_GONE
 from raft_engine.types.ids import NOBODY, Incarnation, LogIndex, Millis, NodeId, PeerId, Term
 from raft_engine.types.log_id import LogId
 from raft_engine.types.membership import Membership, NodeAddress
@@ -118,12 +119,19 @@ def status_body(node: NodeControl, metrics: RaftMetrics) -> schema.Status:
         runtime_config=runtime_config_body(metrics.runtime_flags),
         alarms=[_alarm_body(alarm) for alarm in (*node.alarms, *metrics.alarms)],
         fatal=node.fatal or metrics.fatal,
+        fatal_code=_fatal_code(node.fatal or metrics.fatal),
         free_bytes=node.free_bytes(),
         kv=schema.KeyValueCounts(node.store.key_count, node.store.data_bytes),
         replication=UNSET
         if metrics.replication is None
         else {node_id: _replication_body(target) for node_id, target in sorted(metrics.replication.items())},
     )
+
+
+def _fatal_code(fatal: str | None) -> str | None:
+    if fatal is None:
+        return None
+    return "directory_gone" if DIRECTORY_GONE in fatal else "engine_failed"
 
 
 def runtime_config_body(flags: RuntimeFlags) -> schema.RuntimeConfigBody:

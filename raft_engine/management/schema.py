@@ -265,7 +265,10 @@ class OperationsRequest(Mutation, frozen=True, kw_only=True):
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """One node. `replication` is there on a leader only."""
+    """One node. `replication` is there on a leader only.
+
+    `fatal_code`: what kind of failure `fatal` tells: `directory_gone` or `engine_failed`; null as `fatal` is.
+    """
 
     cluster: str
     cluster_id: str
@@ -294,6 +297,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     runtime_config: RuntimeConfigBody
     alarms: list[AlarmBody]
     fatal: str | None
+    fatal_code: str | None
     free_bytes: int
     kv: KeyValueCounts
     replication: dict[int, ReplicationBody] | UnsetType = UNSET

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
+DIRECTORY_GONE: Final = "was moved, removed or replaced"
+"""What is said of a data directory that was taken away under a running node; the endpoint makes a code of it."""
 WAY_A_HINT: Final = (
     "its vote is kept, so it can be rebuilt from the others: start it with raft-engine serve --stopped, "
     "then raftctl rejoin-node; or put back the whole directory as it was when the node stopped"

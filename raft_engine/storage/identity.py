@@ -19,7 +19,7 @@ import msgspec
 
 from raft_engine.errors import Damaged, DirectoryLocked, NewerFormat, StorageFailed, WrongDirectory
 from raft_engine.storage.files import Files
-from raft_engine.storage.hints import WAY_B_HINT
+from raft_engine.storage.hints import DIRECTORY_GONE, WAY_B_HINT
 from raft_engine.types.bootstrap import BirthState
 from raft_engine.types.ids import Boot, Incarnation, NodeId
 from raft_engine.types.membership import EMPTY_MEMBERSHIP, Membership
@@ -208,7 +208,7 @@ class DirectoryLock:
         """
         if not self._files.is_still_at(self._descriptor, self._path):
             raise StorageFailed(
-                f"the data directory was moved, removed or replaced while the node ran ({self._path.parent}): what is "
+                f"the data directory {DIRECTORY_GONE} while the node ran ({self._path.parent}): what is "
                 "written now could not be found again; hint: put the directory back and start the node; if it is lost, start "
                 "the node with an empty one, then raftctl rejoin-node with --blank"
             )

@@ -136,6 +136,7 @@ async def test_status_of_a_leader_has_every_field_of_the_contract(node, client):
             {"code": "node_reverted", "detail": "n3", "hint": "allow it", "node": 3},
         ],
         "fatal": None,
+        "fatal_code": None,
         "free_bytes": 10**9,
         "kv": {"keys": 0, "bytes": 0},
         "replication": {
@@ -191,6 +192,7 @@ async def test_a_node_whose_engine_never_ran_has_a_status(node, client):
     node.fatal = "the log is damaged"
     body = (await client.get("/v1/status")).json()
     assert (body["state"], body["fatal"], body["last_log"]) == ("shutdown", "the log is damaged", None)
+    assert "engine_failed" == body["fatal_code"]
 
 
 # --- long poll --------------------------------------------------------------------------------------------------------

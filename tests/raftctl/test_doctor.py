@@ -135,6 +135,13 @@ def test_a_node_that_is_not_simply_followed_is_told_of(cluster, raftctl, state):
     assert words[state] in found(raftctl, code=None)["lag"]["evidence"]
 
 
+def test_a_directory_that_was_taken_away_is_put_back_or_given_up(cluster, raftctl):
+    cluster.nodes[3].update(state="shutdown", fatal="whatever it says", fatal_code="directory_gone")
+    fix = found(raftctl, code=None)["engine"]["fix"]
+    assert "put the directory of node 3 back" in fix
+    assert fix.endswith("raftctl rejoin-node 3 --blank")
+
+
 def test_a_voter_that_came_back_with_less_is_sent_to_begin_afresh(cluster, raftctl):
     cluster.target(3).update(state="reverted")
     assert found(raftctl, code=None)["lag"]["fix"].endswith("with an empty one, then raftctl rejoin-node 3 --blank")

@@ -7,7 +7,6 @@ import json
 import httpx
 import pytest
 
-from raftctl.guards import GONE
 from raftctl.runbook import conduct, engine
 from raftctl.runbook.journal import read_runs
 from tests.raftctl.fake_cluster import DIGEST, problem
@@ -125,10 +124,10 @@ def test_a_node_with_a_new_directory_is_sent_to_the_other_way_back(cluster, raft
 
 
 def test_a_node_whose_directory_was_taken_away_under_it_is_refused_for_that(cluster, raftctl):
-    cluster.nodes[3].update(state="shutdown", fatal=f"the data directory {GONE} while the node ran (/data/n3)")
+    cluster.nodes[3].update(state="shutdown", fatal="whatever it says", fatal_code="directory_gone")
     error = raftctl(f"{LINE} -o json", code=5).error
     assert ["identity"] == error["rule_ids"]
-    assert GONE in error["measured"]["identity"]["measured"]
+    assert "its directory was moved, removed or replaced" in error["measured"]["identity"]["measured"]
     assert "raftctl rejoin-node 3 --blank" in error["hint"]
     assert [] == cluster.mutations
 
