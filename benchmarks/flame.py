@@ -54,7 +54,7 @@ def watch(cluster: Ours, py_spy: str, scratch: Path, connections: int, seconds: 
     for form in ("flamegraph", "raw"):
         spies = []
         for name, pid in nodes.items():
-            goal = RESULTS / f"flame-{name}.svg" if form == "flamegraph" else scratch / name
+            goal = graph_of(name) if form == "flamegraph" else scratch / name
             words = [py_spy, "record", "--gil", "--function", "--rate", str(SAMPLES_PER_S), "--duration", str(seconds)]
             words += ["--format", form, "--output", str(goal), "--pid", str(pid)]
             spies.append(subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True))
@@ -66,6 +66,11 @@ def watch(cluster: Ours, py_spy: str, scratch: Path, connections: int, seconds: 
     print(f"{load.per_s:,.0f} puts/s from {connections} connections, while being watched\n")
     for name in nodes:
         print(table(name, (scratch / name).read_text(), SAMPLES_PER_S * seconds))
+    print(*(f"flame graph of the {name}: {graph_of(name)}" for name in nodes), sep="\n")
+
+
+def graph_of(name: str) -> Path:
+    return RESULTS / f"flame-{name}.svg"
 
 
 def table(name: str, raw: str, samples_max: int) -> str:

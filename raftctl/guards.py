@@ -187,9 +187,13 @@ def purge_rules(status: NodeStatus, upto: int, *, strict: bool) -> list[Finding]
     hint = f"raftctl snapshot --node {status.node_id}"
     measured = f"the snapshot of node {status.node_id} ends at {end}" if end else f"node {status.node_id} has no snapshot"
     if strict:
-        return [
-            finding("snapshot-covers", upto <= end, measured, f"a snapshot up to {upto}, as --strict demands", hint=hint)
-        ]
+        applied = index_of(status.applied)
+        if upto > applied:
+            hint = f"node {status.node_id} has applied {applied} entries: no snapshot covers more; leave out --strict"
+        elif end > purged:
+            hint = f"{hint}, then the same again; without --strict it would purge up to {end}"
+        needs = f"a snapshot up to {upto}, as --strict demands"
+        return [finding("snapshot-covers", upto <= end, measured, needs, hint=hint)]
     return [finding("snapshot-covers", end > 0, measured, "a snapshot", hint=hint)]
 
 

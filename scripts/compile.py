@@ -23,6 +23,7 @@ MARKER = COPY / f"built{SUFFIX}.txt"
 """One for each kind of Python: machine code of 3.11 and of 3.12 lies side by side, and that of 3.11.2 serves 3.11.7 as well."""
 LOG = COPY / "build.log"
 COPIED = ("raft_engine", "raftctl", "tests", "benchmarks", "completions", "docs", "examples", "scripts", "spec")
+NEXT = "compiled, in .compiled/; next: make compiled-quick tests it, make compiled-wheel makes a wheel of it in dist/"
 ENVIRONMENT = {**os.environ, "RAFT_ENGINE_COMPILED": "1"}
 
 
@@ -49,6 +50,7 @@ def bring_up_to_date() -> None:
     copy_clone()
     wanted = fingerprint()
     if MARKER.is_file() and MARKER.read_text("utf-8") == wanted:
+        print(NEXT)
         return
     MARKER.unlink(missing_ok=True)
     for old in [*COPY.glob(f"*{SUFFIX}"), *COPY.glob(f"raft_engine/**/*{SUFFIX}")]:
@@ -60,6 +62,7 @@ def bring_up_to_date() -> None:
     if code != 0:
         raise BuildError(f"the modules could not be compiled: {last_error()}; everything that was said is in {LOG}")
     MARKER.write_text(wanted, "utf-8")
+    print(NEXT)
 
 
 def make_wheel() -> None:

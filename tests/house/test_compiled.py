@@ -84,6 +84,13 @@ def test_the_copy_follows_the_clone_and_is_built_again_only_when_the_engine_chan
     assert sorted(path.name for path in copied.iterdir()) == [f"one{script.SUFFIX}", "two.py"]
 
 
+def test_each_build_ends_with_what_to_run_next_also_one_that_had_nothing_to_do(script: ModuleType, capsys):
+    for _ in range(2):
+        assert script.main([]) == 0
+        (line,) = capsys.readouterr().out.splitlines()
+        assert "make compiled-quick" in line
+
+
 def test_a_build_that_fails_leaves_no_machine_code_and_says_why(script: ModuleType, tmp_path: Path, capsys):
     assert script.main([]) == 0
     (tmp_path / "setup.py").write_text("import sys; sys.exit('error: no compiler')")

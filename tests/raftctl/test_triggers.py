@@ -168,6 +168,18 @@ def test_a_purge_without_a_snapshot_is_refused_by_its_rule(cluster, raftctl):
     assert [] == cluster.mutations
 
 
+@pytest.mark.parametrize(
+    ("upto", "hint"),
+    [
+        (70, "raftctl snapshot --node 1, then the same again; without --strict it would purge up to 50"),
+        (1000, "node 1 has applied 100 entries: no snapshot covers more; leave out --strict"),
+    ],
+)
+def test_a_strict_purge_beyond_the_snapshot_says_what_would_help(cluster, raftctl, upto, hint):
+    assert hint == raftctl(f"purge-log --upto {upto} --strict --yes -o json", code=5).error["hint"]
+    assert [] == cluster.mutations
+
+
 def test_all_purges_every_node_that_answers(cluster, raftctl):
     raftctl("purge-log --upto 40 --all --yes")
     assert [1, 2, 3] == sorted(node for _, node, _, _ in cluster.mutations)
