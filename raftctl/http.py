@@ -30,6 +30,7 @@ class Http:
     """`read_only` is what `--dry-run` relies on: anything but a GET is a bug and never leaves.
 
     `look_timeout_s`: how long somebody may be silent who is one of several and merely looked at; None: as long as anybody.
+    `has_more_patience`: a request is given longer than that.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Http:
     ) -> None:
         self._request_timeout_s = request_timeout_s
         self.look_timeout_s = min(look_timeout_s or request_timeout_s, request_timeout_s)
+        self.has_more_patience = self.look_timeout_s < request_timeout_s
         self._token = token
         self._tls = tls
         self._read_only = read_only

@@ -73,7 +73,7 @@ class HttpClusterClient:
         that nobody answers, as on a machine that is too busy, and for the leader, by the word of those who answer.
         """
         answers = self._ask_all(self._endpoints, self._http.look_timeout_s)
-        if all(_is_silent(answer) for answer in answers.values()):
+        if self._http.has_more_patience and all(_is_silent(answer) for answer in answers.values()):
             answers = self._ask_all(self._endpoints)
         members = _members(status for status, _raw in answers.values() if not isinstance(status, CtlError))
         self._inventory |= {
@@ -86,7 +86,7 @@ class HttpClusterClient:
         if _silent_leader(answers, members) is not None:
             known = [url for url, answer in answers.items() if not _is_silent(answer)]
             answers |= self._ask_all(known, self._http.look_timeout_s)  # by now another one may lead
-        if (leader := _silent_leader(answers, members)) is not None:
+        if self._http.has_more_patience and (leader := _silent_leader(answers, members)) is not None:
             answers |= self._ask_all([leader])
         survey = Survey(nodes=tuple(_reports(answers, others, members)))
         self._remember(survey)

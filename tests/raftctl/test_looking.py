@@ -58,6 +58,12 @@ def test_a_silent_leader_is_not_waited_for_once_another_one_leads(cluster, raftc
     assert [1.0] == patience[1]
 
 
+def test_a_request_timeout_that_was_named_is_waited_for_once(cluster, raftctl, patience):
+    cluster.down |= dict.fromkeys((1, 2, 3), PAUSED)
+    raftctl("status --request-timeout 7s", code=4)
+    assert {1: [7.0], 2: [7.0], 3: [7.0]} == patience
+
+
 def test_where_nobody_answers_all_are_waited_for(cluster, raftctl, patience):
     cluster.down |= dict.fromkeys((1, 2, 3), PAUSED)
     raftctl("status", code=4)
