@@ -290,7 +290,8 @@ class Engine:
                 barrier.check(state, out)
             if leader.transfer is not None:
                 leadership_transfer.hand_over(state, out)
-            membership_change.on_progress(state, now, out)
+            if leader.changes or not leader.is_settled:
+                membership_change.on_progress(state, now, out)
         if state.purge_upto != state.purge_submitted:
             purging.resume(state, out)
 
@@ -312,7 +313,8 @@ class Engine:
                     barrier.check(state, out)
                 if leader.reads or leader.waiting_reads:
                     reading.confirm(state, now, out)
-                membership_change.on_progress(state, now, out)
+                if leader.changes or not leader.is_settled:
+                    membership_change.on_progress(state, now, out)
         elif isinstance(action, VoteFlushed):
             state.flushed_vote = action.vote
         elif isinstance(action, OwnVoteFlushed):

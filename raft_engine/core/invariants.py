@@ -48,6 +48,7 @@ def _check_leader(state: RaftState) -> None:
     targets = {state.me: None} | leader.progress
     voter_sets = [[targets[PeerId(*voter)] for voter in config.items()] for config in state.membership.configs]
     assert leader.voter_sets == voter_sets
+    assert not leader.is_settled or leader.find_settled(state.membership, state.me)
     last = state.log.last.index
     for progress in leader.progress.values():
         assert progress.matching < progress.next or progress.mode is Mode.REVERTED

@@ -12,7 +12,7 @@ from raft_engine.core.events import ClientWrite
 from raft_engine.core.progress import Progress
 from raft_engine.types.ids import Millis, NodeId, PeerId, Ticket
 from raft_engine.types.log_id import LogId
-from raft_engine.types.membership import NodeAddress
+from raft_engine.types.membership import Membership, NodeAddress
 from raft_engine.types.vote import Vote
 
 
@@ -81,6 +81,8 @@ class LeaderState:
     progress: dict[PeerId, Progress] = field(default_factory=dict)
     voter_sets: list[list[Progress | None]] = field(default_factory=list)
     """What a quorum is counted among. None stands for this node: how far it is itself is known to its state."""
+    is_settled: bool = False
+    """Nothing is left to be done about the members (`membership_change.on_progress`). Invariant: only where `find_settled` says so."""
     round: int = 0
     round_sent_at: dict[int, Millis] = field(default_factory=dict)
     reads: list[PendingRead] = field(default_factory=list)
@@ -98,3 +100,8 @@ class LeaderState:
     uncommitted: deque[tuple[int, int]] = field(default_factory=deque)
     """(last index, bytes) of each appended batch that is not committed."""
     uncommitted_bytes: int = 0
+
+    def find_settled(self, membership: Membership, me: PeerId) -> bool:
+        """Return whether `me` votes in the only voter set, nobody learns, and nobody came back as another incarnation."""
+        plain = not membership.is_joint and not membership.learners and membership.is_voter(me)
+        return plain and not any(progress.replaced_by for progress in self.progress.values())

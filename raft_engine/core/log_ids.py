@@ -44,6 +44,8 @@ class LogIdList:
 
     def at(self, index: int) -> LogId:
         """Return the id at `index`, which must be there."""
+        if index == self.last.index:
+            return self.last
         if self._first and self._first[-1] <= index <= self.last.index:
             return LogId(self._terms[-1], self._nodes[-1], LogIndex(index))
         log_id = self.get(index)

@@ -17,6 +17,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
+
 from raft_engine.types.ids import Millis, PeerId
 from raft_engine.types.snapshot import SnapshotMeta
 
@@ -32,8 +34,7 @@ class Mode(enum.Enum):
     REVERTED = "reverted"
 
 
-@dataclass(slots=True)
-class Inflight:
+class Inflight(msgspec.Struct, gc=False):
     """One append request that was sent and not answered."""
 
     last_index: int

@@ -149,7 +149,8 @@ def advance_commit(state: RaftState, leader: LeaderState, out: Outbox) -> None:
 
 def sync_targets(state: RaftState, leader: LeaderState) -> None:
     """Have exactly one Progress per member of the configuration in force, and its voters' at hand."""
-    members = state.membership.members() - {state.me}
+    membership = state.membership
+    members = membership.members() - {state.me}
     for gone in leader.progress.keys() - members:
         del leader.progress[gone]
     for peer in sorted(members - leader.progress.keys()):
@@ -158,8 +159,9 @@ def sync_targets(state: RaftState, leader: LeaderState) -> None:
         leader.progress[peer] = progress
     leader.voter_sets = [
         [None if voter == state.me else leader.progress[PeerId(*voter)] for voter in config.items()]
-        for config in state.membership.configs
+        for config in membership.configs
     ]
+    leader.is_settled = leader.find_settled(membership, state.me)
 
 
 def send(state: RaftState, leader: LeaderState, progress: Progress, now: Millis, out: Outbox) -> None:
@@ -347,13 +349,15 @@ def on_peer_lost(state: RaftState, event: PeerLost, out: Outbox) -> None:
 
 def on_peer_replaced(state: RaftState, event: PeerReplaced, now: Millis, out: Outbox) -> None:
     """The node's directory is new: the member that the configuration names is gone."""
-    progress = state.leader.progress.get(event.peer) if state.leader is not None else None
-    if progress is None:
+    leader = state.leader
+    progress = leader.progress.get(event.peer) if leader is not None else None
+    if leader is None or progress is None:
         return
     progress.connected = False
     progress.rolled_back = ""
     if progress.replaced_by != event.seen:
         progress.replaced_by = event.seen
+        leader.is_settled = False
         detail = f"node {event.peer.node_id} came back as incarnation {event.seen[:8]}, the cluster knows {event.peer}"
         if not progress.is_armed(now):
             _panic_if_told(state, detail)

@@ -236,6 +236,17 @@ def test_a_node_that_came_back_blank_is_let_in_as_a_new_life():
     assert Mode.REVERTED is node.target(3).mode
 
 
+def test_a_blank_life_for_whom_nothing_could_be_changed_at_first_is_let_in_with_the_next_answer():
+    node = leader()
+    allow(node)
+    node.tick(350)  # no quorum has answered for longer than an election timeout
+    life = Incarnation("f" * 32)
+    node.do(PeerReplaced(peer(3), life))
+    assert {} == node.state.membership.learners
+    node.accept(2, node.state.log.last.index)
+    assert {3: life} == node.state.membership.learners
+
+
 # -- a node that runs on an older copy of its disk -------------------------------------------------------------------------------------
 
 
