@@ -27,7 +27,7 @@ def _answers(facts: Facts) -> Iterator[Diagnosis]:
             "unauthorized": "give a token: --token-file FILE",
             "forbidden": "use a token of a higher role: --token-file FILE",
             "not_an_endpoint": "correct the endpoint: raftctl context show",
-        }.get(node.error.code, f"start its process, or open the way to {node.management}")
+        }.get(node.error.code, f"start its process, restart it if it hangs, or open the way to {node.management}")
         yield Diagnosis(severity=Severity.BAD, node=node.node_id, evidence=f"{who}{node.error.detail}", fix=fix)
 
 

@@ -142,6 +142,13 @@ def test_a_directory_that_was_taken_away_is_put_back_or_given_up(cluster, raftct
     assert fix.endswith("raftctl rejoin-node 3 --blank")
 
 
+def test_a_node_that_hangs_is_to_be_restarted(cluster, raftctl):
+    cluster.down[3] = httpx.ReadTimeout("paused")
+    one = found(raftctl, code=None)["answers"]
+    assert one["evidence"].endswith("no answer in 1 s")
+    assert "restart it if it hangs" in one["fix"]
+
+
 def test_a_voter_that_came_back_with_less_is_sent_to_begin_afresh(cluster, raftctl):
     cluster.target(3).update(state="reverted")
     assert found(raftctl, code=None)["lag"]["fix"].endswith("with an empty one, then raftctl rejoin-node 3 --blank")
