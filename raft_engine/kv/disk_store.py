@@ -391,6 +391,8 @@ class DiskStore(KeyValueStore):
 
     def _is_full(self) -> bool:
         layers = self._now.layers
+        if len(layers) == 1:
+            return layers[0].size_bytes > WAITING_BYTES_MAX
         return len(layers) > WAITING_LAYERS_MAX or sum(layer.size_bytes for layer in layers) > WAITING_BYTES_MAX
 
     def _write_layers(self) -> None:

@@ -311,7 +311,7 @@ _FRAME_BODY_FROM: Final = 64
 _PREFIX: Final = slice(8, 56)
 _WRITER: Final = FrameWriter(_OTHER, _ME)
 _READER: Final = FrameReader(_OTHER, _ME)
-_FRAMES: Final = tuple(b"".join(_WRITER.encode(message)) for message in _MESSAGES)
+_FRAMES: Final = tuple(_WRITER.encode(message) for message in _MESSAGES)
 
 
 def _with_frame_crc(data: bytes, chance: random.Random) -> bytes:

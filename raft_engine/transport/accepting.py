@@ -146,7 +146,7 @@ class Listener:
         connection.frames_from_now_on(
             functools.partial(self._reporter.frame_received, FrameReader(peer, me), peer), FRAME_BYTES_MAX
         )
-        connection.send([encode_greeting(self._identity.welcome())])
+        connection.send(encode_greeting(self._identity.welcome()))
 
     def _on_bootstrap(self, connection: Connection, hello: BootstrapHello) -> None:
         if hello.version != WIRE_VERSION:
@@ -173,7 +173,7 @@ class Listener:
         self._reply_and_end(connection, reply)
 
     def _reply_and_end(self, connection: Connection, reply: Reply) -> None:
-        connection.send([encode_greeting(reply)])
+        connection.send(encode_greeting(reply))
         connection.finish()
 
 

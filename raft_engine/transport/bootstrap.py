@@ -45,7 +45,7 @@ async def bootstrap_call(address: str, cluster: str, request: BootstrapRequest, 
         async with asyncio.timeout(timeout_s):
             _, connection = await loop.create_connection(make, *split_address(address))
             try:
-                connection.send([greeting])
+                connection.send(greeting)
                 reply = await answered
             finally:
                 connection.abort("done")

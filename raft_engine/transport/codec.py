@@ -102,18 +102,17 @@ class FrameWriter:
     def __init__(self, sender: PeerId, receiver: PeerId) -> None:
         self._prefix = pack_peer(sender) + pack_peer(receiver)
 
-    def encode(self, message: Message) -> list[bytes]:
-        """Return the frame's pieces in order.
+    def encode(self, message: Message) -> bytes:
+        """Return the frame.
 
         Raises: TransportError: it would be larger than a receiver accepts.
         """
         if isinstance(message, AppendRequest) and message.entries:
             return self.encode_append(message, message.entries)
-        body = _encoder.encode(message)
-        return [self._head(_KIND_OF[type(message)], body, 0)]
+        return self._head(_KIND_OF[type(message)], _encoder.encode(message), 0)
 
-    def encode_append(self, request: AppendRequest, entries: Sequence[Entry]) -> list[bytes]:
-        """Return the frame's pieces: header and body as one, then the records themselves.
+    def encode_append(self, request: AppendRequest, entries: Sequence[Entry]) -> bytes:
+        """Return the frame: header, body, then the records as they are.
 
         What exceeds the largest frame is left out at the end; the receiver's answer says how far it came.
         Raises: TransportError: not even the first entry fits.
@@ -125,7 +124,7 @@ class FrameWriter:
         records_bytes = sum(map(len, records))
         while len(records) > 1 and HEADER_BYTES + len(body) + records_bytes > FRAME_BYTES_MAX:
             records_bytes -= len(records.pop())
-        return [self._head(_APPEND, body, records_bytes), *records]
+        return b"".join((self._head(_APPEND, body, records_bytes), *records))
 
     def _head(self, kind: int, body: bytes, records_bytes: int) -> bytes:
         frame_bytes = HEADER_BYTES + len(body) + records_bytes
@@ -174,7 +173,9 @@ def _decode_body(kind: int, body: memoryview, records: memoryview) -> Message:
         if isinstance(message, AppendRequest):
             if message.entries:
                 raise TransportError("an AppendRequest has entries in its body; they belong behind it, with checksums")
-            return msgspec.structs.replace(message, entries=tuple(decode_records(records))) if records else message
+            if records:
+                msgspec.structs.force_setattr(message, "entries", tuple(decode_records(records)))
+            return message
     except UNREADABLE as error:
         raise TransportError(f"a {_KINDS[kind].__name__} cannot be decoded: {error}") from error
     if records:

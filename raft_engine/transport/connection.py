@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final, cast
 
 from raft_engine.errors import TransportError
@@ -64,7 +64,7 @@ class Connection(asyncio.Protocol):
 
     # --- sending ---
 
-    def send(self, pieces: Sequence[bytes]) -> bool:
+    def send(self, frame: bytes) -> bool:
         """Queue one frame. False: the connection is closed, or closes now because its queue is full."""
         if not self.is_open:
             return False
@@ -73,8 +73,8 @@ class Connection(asyncio.Protocol):
             return False
         if not self._outgoing:
             self._loop.call_soon(self.flush)
-        self._outgoing += pieces
-        self._outgoing_bytes += sum(map(len, pieces))
+        self._outgoing.append(frame)
+        self._outgoing_bytes += len(frame)
         return True
 
     def queued_bytes(self) -> int:
@@ -83,9 +83,12 @@ class Connection(asyncio.Protocol):
 
     def flush(self) -> None:
         """Let what is queued leave now."""
-        pieces, self._outgoing, self._outgoing_bytes = self._outgoing, [], 0
-        if self.is_open and self._transport and pieces:
-            self._transport.write(b"".join(pieces))
+        frames = self._outgoing
+        if not frames:
+            return
+        self._outgoing, self._outgoing_bytes = [], 0
+        if self.is_open and self._transport:
+            self._transport.write(frames[0] if len(frames) == 1 else b"".join(frames))
 
     def finish(self) -> None:
         """Send what is queued, then close."""
@@ -123,8 +126,11 @@ class Connection(asyncio.Protocol):
             self.is_broken = True
             self.abort(str(error))
             return
-        if taken or not self._rest:
-            self._rest = bytearray(buffer[taken:])
+        if taken < len(buffer):
+            if taken or not self._rest:
+                self._rest = bytearray(buffer[taken:])
+        elif self._rest:
+            self._rest = bytearray()
 
     def _take_frames(self, buffer: bytes | bytearray) -> int:
         """Hand out every whole frame; return how many bytes that were."""

@@ -108,7 +108,7 @@ class Link:
         )
         try:
             self._dialed = connection
-            connection.send([greeting])
+            connection.send(greeting)
             return await asyncio.shield(lost)
         finally:
             timer.cancel()

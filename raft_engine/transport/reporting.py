@@ -59,7 +59,10 @@ class Reporter:
 
     def message_received(self, sender: PeerId, message: Message) -> None:
         if self._events:
-            self._hand_over(self._events.message_received, sender, message)
+            try:
+                self._events.message_received(sender, message)
+            except Exception as error:  # noqa: BLE001 (as in `_hand_over`, spared here because most reports are messages)
+                self._failed(message, error)
 
     def peer_connected(self, peer: PeerId) -> None:
         if self._events:
@@ -81,5 +84,7 @@ class Reporter:
         try:
             report(*what)
         except Exception as error:  # noqa: BLE001 (one peer's trouble must not end the others' connections)
-            kind = f"handling a {type(what[-1]).__name__} failed"
-            self._log.warn(kind, repr(error), error=error)
+            self._failed(what[-1], error)
+
+    def _failed(self, what: object, error: Exception) -> None:
+        self._log.warn(f"handling a {type(what).__name__} failed", repr(error), error=error)

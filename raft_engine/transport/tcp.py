@@ -135,8 +135,8 @@ class TcpTransport:
     def _way_back(self, target: PeerId) -> tuple[Connection, FrameWriter] | None:
         return self._listener.way_back(target) if self._listener else None
 
-    def _queue(self, connection: Connection, pieces: list[bytes]) -> None:
-        if connection.send(pieces):
+    def _queue(self, connection: Connection, frame: bytes) -> None:
+        if connection.send(frame):
             self._unsent.add(connection)
         else:
             self.dropped_count += 1

@@ -68,7 +68,7 @@ def hello(me=ALICE, wanted=BOB, cluster: str = CLUSTER, cluster_id: str = CLUSTE
 
 
 def frame(message, sender=ALICE, receiver=BOB) -> bytes:
-    return b"".join(FrameWriter(sender, receiver).encode(message))
+    return FrameWriter(sender, receiver).encode(message)
 
 
 # --- messages ---

@@ -161,7 +161,7 @@ def make(directory: Path) -> None:
     wire.mkdir()
     writer = FrameWriter(OTHER, ME)
     for number, message in enumerate(MESSAGES):
-        (wire / f"{number:02d}-{type(message).__name__}.frame").write_bytes(b"".join(writer.encode(message)))
+        (wire / f"{number:02d}-{type(message).__name__}.frame").write_bytes(writer.encode(message))
     for kind, greetings in (("hello", HELLOS), ("reply", REPLIES)):
         for number, greeting in enumerate(greetings):
             (wire / f"{number:02d}-{type(greeting).__name__}.{kind}").write_bytes(encode_greeting(greeting))
