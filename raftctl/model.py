@@ -65,6 +65,14 @@ class Replication(msgspec.Struct, frozen=True, kw_only=True):
     snapshot_size_bytes: int = 0
 
 
+class Restoring(msgspec.Struct, frozen=True, kw_only=True):
+    """A leader's snapshot that is becoming a node's state."""
+
+    snapshot: LogId | None = None
+    restored_bytes: int = 0
+    size_bytes: int = 0
+
+
 class Alarm(msgspec.Struct, frozen=True):
     code: str = ""
     detail: str = ""
@@ -115,6 +123,7 @@ class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
     purged: LogId | None = None
     membership: Membership = Membership()
     building_snapshot: bool = False
+    restoring: Restoring | None = None
     last_quorum_acked_ms_ago: float | None = None
     runtime_config: RuntimeConfig = RuntimeConfig()
     alarms: tuple[Alarm, ...] = ()

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from raftctl.model import Membership, NodeStatus, Replication
+from raftctl.model import Membership, NodeStatus, Replication, index_of
 
 
 class NodeError(msgspec.Struct, frozen=True):
@@ -129,6 +129,17 @@ class Survey(msgspec.Struct, frozen=True, kw_only=True):
         """The leader's word on a target."""
         leader = self.leader
         return (leader.replication or {}).get(node_id) if leader is not None else None
+
+    def progress(self, node_id: int) -> tuple[int, ...]:
+        """Everything that grows while a node catches up: standing still is when none of it does."""
+        status, replication = self.status(node_id), self.replication(node_id)
+        restoring = status.restoring if status is not None else None
+        return (
+            index_of(replication.matching) if replication is not None else 0,
+            replication.snapshot_sent_bytes if replication is not None else 0,
+            index_of(status.applied) if status is not None else 0,
+            restoring.restored_bytes if restoring is not None else 0,
+        )
 
     def lag(self, node_id: int) -> int | None:
         """Entries the node is behind, by its leader's word; 0 for the leader itself, None when nobody knows."""

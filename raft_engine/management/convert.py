@@ -113,6 +113,7 @@ def status_body(node: NodeControl, metrics: RaftMetrics) -> schema.Status:
         purged=log_id_body(metrics.purged),
         membership=_membership_body(metrics),
         building_snapshot=metrics.building_snapshot,
+        restoring=_restoring_body(metrics),
         transfer_to=metrics.transfer_to,
         last_quorum_acked_ms_ago=_rounded(metrics.last_quorum_acked_ms_ago),
         election_timeout_max_ms=node.election_timeout_max_ms,
@@ -174,6 +175,13 @@ def _address_body(address: NodeAddress) -> schema.AddressBody:
 def _recovery_body(metrics: RaftMetrics) -> schema.RecoveryBody | None:
     recovery = metrics.recovery
     return None if recovery is None else schema.RecoveryBody(log_id_body(recovery.until), recovery.reason)
+
+
+def _restoring_body(metrics: RaftMetrics) -> schema.RestoringBody | None:
+    restoring = metrics.restoring
+    if restoring is None:
+        return None
+    return schema.RestoringBody(log_id_body(restoring.snapshot), restoring.restored_bytes, restoring.size_bytes)
 
 
 def _membership_body(metrics: RaftMetrics) -> schema.MembershipBody:

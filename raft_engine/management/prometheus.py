@@ -78,6 +78,9 @@ def exposition(context: Context) -> str:
     gauge("raft_membership_committed", "1: that entry is committed.", metrics.membership == metrics.committed_membership)
     gauge("raft_membership_joint", "1: voters are being changed.", metrics.membership.membership.is_joint)
     gauge("raft_building_snapshot", "1: a snapshot is being built.", metrics.building_snapshot)
+    gauge(
+        "raft_restoring_snapshot", "1: a leader's snapshot becomes the state machine's state.", metrics.restoring is not None
+    )
     gauge("raft_transfer_to", "Whom leadership is being handed to, 0: nobody.", metrics.transfer_to or NOBODY)
     if node.raft is not None:
         _counters(node.raft.counters, family)

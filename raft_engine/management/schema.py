@@ -81,6 +81,14 @@ class ReplicationBody(msgspec.Struct, frozen=True):
     snapshot_size_bytes: int
 
 
+class RestoringBody(msgspec.Struct, frozen=True):
+    """A leader's snapshot that is becoming the state machine's state: how many of its bytes were read."""
+
+    snapshot: LogIdBody | None
+    restored_bytes: int
+    size_bytes: int
+
+
 class AlarmBody(msgspec.Struct, frozen=True):
     code: str
     detail: str
@@ -291,6 +299,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     purged: LogIdBody | None
     membership: MembershipBody
     building_snapshot: bool
+    restoring: RestoringBody | None
     transfer_to: int | None
     last_quorum_acked_ms_ago: float | None
     election_timeout_max_ms: float

@@ -11,7 +11,7 @@ Source: openraft `core/sm/`; dissertation 5.1.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from raft_engine.core.commands import Apply, BuildSnapshot, InstallSnapshot, StoreSnapshotChunk
@@ -26,6 +26,7 @@ from raft_engine.types.entry import Entry, EntryKind
 from raft_engine.types.ids import LogIndex
 from raft_engine.types.log_id import LogId
 from raft_engine.types.membership import StoredMembership, decode_membership
+from raft_engine.types.metrics import RestoringMetrics
 from raft_engine.types.snapshot import SnapshotMeta
 
 SLICE_ENTRIES = 4096
@@ -65,6 +66,8 @@ class ApplyWorker:
         self._queue: deque[StateMachineCommand] = deque()
         self._busy = False
         self._building = False
+        self.restoring: RestoringMetrics | None = None
+        """The snapshot that is being taken in, as a thread gets on with it."""
 
     def put(self, command: StateMachineCommand) -> None:
         self._queue.append(command)
@@ -174,13 +177,15 @@ class ApplyWorker:
 
     def _install(self, meta: SnapshotMeta) -> None:
         self._busy = True
+        self.restoring = RestoringMetrics(meta.last_log_id, 0, meta.size_bytes)
 
         def install() -> None:
             self._snapshots.adopt(meta)
             with BlamingTheStateMachine(lambda: f"taking in the snapshot at {meta.last_log_id}"):
-                self._state_machine.restore(self._snapshots.open(meta), meta.last_log_id)
+                self._state_machine.restore(self._read(meta), meta.last_log_id)
 
         def then(_: None) -> None:
+            self.restoring = None
             self._applied = meta.last_log_id
             self._membership = meta.membership
             self._queue.popleft()
@@ -188,6 +193,14 @@ class ApplyWorker:
             self._go_on()
 
         self._threads.run(install, then)
+
+    def _read(self, meta: SnapshotMeta) -> Iterator[bytes]:
+        """Yield a snapshot's chunks, and note how far they were read. In a thread."""
+        done = 0
+        for chunk in self._snapshots.open(meta):
+            yield chunk
+            done += len(chunk)
+            self.restoring = RestoringMetrics(meta.last_log_id, done, meta.size_bytes)
 
 
 def _told(entries: Sequence[Entry]) -> str:

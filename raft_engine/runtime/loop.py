@@ -108,11 +108,10 @@ class EngineLoop:
         self.fatal: Fatal | None = None
         self.tickets = Tickets()
         self.counters = Counters()
-        self.watch = MetricsWatch(self._picture)
         self._threads = IoThreads(self.fail)
         self._log_worker = LogWorker(log, self._flushed_in_thread, self._failed_in_thread)
         cache = EntryCache(last_index)
-        apply_worker = ApplyWorker(
+        self._apply_worker = ApplyWorker(
             state_machine=state_machine,
             snapshots=snapshots,
             log=log,
@@ -132,11 +131,12 @@ class EngineLoop:
             tickets=self.tickets,
             cache=cache,
             log_worker=self._log_worker,
-            apply_worker=apply_worker,
+            apply_worker=self._apply_worker,
             threads=self._threads,
             post=self.post,
             counters=self.counters,
         )
+        self.watch = MetricsWatch(self._picture)
 
     def start(self) -> None:
         """Let the engine begin."""
@@ -344,7 +344,11 @@ class EngineLoop:
         self._ended()
 
     def _picture(self) -> RaftMetrics:
-        return self._final or self._engine.metrics(now_ms())
+        if self._final is not None:
+            return self._final
+        picture = self._engine.metrics(now_ms())
+        restoring = self._apply_worker.restoring
+        return picture if restoring is None else msgspec.structs.replace(picture, restoring=restoring)
 
     def _final_picture(self) -> RaftMetrics:
         try:

@@ -87,4 +87,5 @@ def timeless(metrics: RaftMetrics) -> RaftMetrics:
         node_id: msgspec.structs.replace(target, last_ack_ms_ago=None, revert_armed_ms=target.revert_armed_ms and 1.0)
         for node_id, target in metrics.replication.items()
     }
-    return msgspec.structs.replace(metrics, last_quorum_acked_ms_ago=None, replication=replication)
+    restoring = metrics.restoring and msgspec.structs.replace(metrics.restoring, restored_bytes=0)
+    return msgspec.structs.replace(metrics, last_quorum_acked_ms_ago=None, replication=replication, restoring=restoring)

@@ -67,6 +67,14 @@ class RuntimeFlags(msgspec.Struct, frozen=True):
     enable_pre_vote: bool = True
 
 
+class RestoringMetrics(msgspec.Struct, frozen=True):
+    """A leader's snapshot that is becoming the state machine's state: how many of its bytes were read."""
+
+    snapshot: LogId
+    restored_bytes: int
+    size_bytes: int
+
+
 class RaftMetrics(msgspec.Struct, frozen=True):
     """A consistent picture of one node's engine.
 
@@ -88,6 +96,7 @@ class RaftMetrics(msgspec.Struct, frozen=True):
     committed_membership: StoredMembership = StoredMembership()
     recovery: Recovery | None = None
     building_snapshot: bool = False
+    restoring: RestoringMetrics | None = None
     transfer_to: NodeId | None = None
     last_quorum_acked_ms_ago: Millis | None = None
     replication: dict[NodeId, ReplicationMetrics] | None = None

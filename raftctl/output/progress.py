@@ -46,7 +46,7 @@ class CatchUpBar:
             self._bar.stop()
 
     def update(self, done: int, total: int, unit: str) -> None:
-        """Show `done` of `total` `entries` or `bytes`."""
+        """Show `done` of `total` `entries`, `bytes` or `bytes restored`."""
         if self._quiet:
             return
         text = self._text(done, total, unit)
@@ -60,10 +60,11 @@ class CatchUpBar:
 
     def _text(self, done: int, total: int, unit: str) -> str:
         rate = self._rate(done, unit)
-        amount = f"{human_bytes(done)} of {human_bytes(total)}" if unit == "bytes" else f"{done} of {total} entries"
+        in_bytes, restored = unit != "entries", " restored" if unit == "bytes restored" else ""
+        amount = f"{human_bytes(done)} of {human_bytes(total)}{restored}" if in_bytes else f"{done} of {total} entries"
         if rate <= 0:
             return amount
-        speed = f"{human_bytes(rate)}/s" if unit == "bytes" else f"{rate:.0f}/s"
+        speed = f"{human_bytes(rate)}/s" if in_bytes else f"{rate:.0f}/s"
         return f"{amount}, {speed}, {human_seconds(max(0, total - done) / rate)} left"
 
     def _rate(self, done: int, unit: str) -> float:

@@ -117,19 +117,24 @@ def _let_in(run: Run, survey: Survey, target: int, watch: _Watch) -> None:
 def _show(
     bar: CatchUpBar, watch: _Watch, survey: Survey, replication: Replication | None, target: int, until: LogId
 ) -> None:
-    status = survey.status(target)
-    applied = index_of(status.applied) if status is not None else 0
-    if replication is None:
-        watch.note((applied,))
-        return
-    matching = index_of(replication.matching)
-    watch.snapshot_bytes = max(watch.snapshot_bytes, replication.snapshot_size_bytes)
-    watch.note((matching, replication.snapshot_sent_bytes, applied))
-    if replication.state == "snapshot" and replication.snapshot_size_bytes:
+    watch.note(survey.progress(target))
+    if replication is not None:
+        watch.snapshot_bytes = max(watch.snapshot_bytes, replication.snapshot_size_bytes)
+    show_catch_up(bar, survey, target, until.index)
+
+
+def show_catch_up(bar: CatchUpBar, survey: Survey, target: int, until: int = 1) -> None:
+    """Show the step a node is at: a snapshot being sent, that snapshot being restored, entries."""
+    status, replication = survey.status(target), survey.replication(target)
+    restoring = status.restoring if status is not None else None
+    if restoring is not None and restoring.size_bytes:
+        bar.update(restoring.restored_bytes, restoring.size_bytes, "bytes restored")
+    elif replication is not None and replication.state == "snapshot" and replication.snapshot_size_bytes:
         bar.update(replication.snapshot_sent_bytes, replication.snapshot_size_bytes, "bytes")
-    else:
-        end = index_of(survey.leader.last_log) if survey.leader is not None else until.index
-        bar.update(min(matching, applied), max(end, until.index), "entries")
+    elif replication is not None:
+        applied = index_of(status.applied) if status is not None else 0
+        end = index_of(survey.leader.last_log) if survey.leader is not None else until
+        bar.update(min(index_of(replication.matching), applied), max(end, until), "entries")
 
 
 def _check_time(watch: _Watch, survey: Survey, target: int, timeout_s: float) -> None:

@@ -22,7 +22,7 @@ from raftctl.guards import blank_rules, refusal, tolerance_left, with_overrides
 from raftctl.model import Expect, index_of
 from raftctl.output.progress import CatchUpBar
 from raftctl.output.text import human_seconds
-from raftctl.runbook.catch_up import LAG_SMALL, STALL_S, CatchUp
+from raftctl.runbook.catch_up import LAG_SMALL, STALL_S, CatchUp, show_catch_up
 from raftctl.runbook.choose_driver import driver_of
 from raftctl.runbook.drivers import look
 from raftctl.runbook.engine import Facts, Plan, Run, Runbook, Step
@@ -170,8 +170,7 @@ class RejoinBlank(Runbook):
                 now, shipped = self._progress(survey), max(shipped, self._snapshot_bytes(survey))
                 if now != seen:
                     seen, moved_at = now, time.monotonic()
-                leader = survey.leader
-                bar.update(now[0], max(1, index_of(leader.last_log) if leader is not None else 1), "entries")
+                show_catch_up(bar, survey, self._target)
                 is_still = time.monotonic() - moved_at > STALL_S
                 if is_still or not again():
                     why = "nothing moves" if is_still else "the time is up"
@@ -199,11 +198,7 @@ class RejoinBlank(Runbook):
         return is_only and is_settled and follows
 
     def _progress(self, survey: Survey) -> tuple[int, ...]:
-        replication, status = survey.replication(self._target), survey.status(self._target)
-        matching = index_of(replication.matching) if replication is not None else 0
-        sent = replication.snapshot_sent_bytes if replication is not None else 0
-        applied = index_of(status.applied) if status is not None else 0
-        return (matching, sent, applied, index_of(survey.membership.log_id))
+        return (*survey.progress(self._target), index_of(survey.membership.log_id))
 
     def _snapshot_bytes(self, survey: Survey) -> int:
         replication = survey.replication(self._target)

@@ -27,11 +27,11 @@ from raftctl.guards import (
     others_healthy,
     quorum_without_target,
 )
-from raftctl.model import Address, Expect, index_of
+from raftctl.model import Address, Expect
 from raftctl.output.progress import CatchUpBar
 from raftctl.output.text import human_bytes, human_seconds, listed
 from raftctl.runbook.absence import hold
-from raftctl.runbook.catch_up import LAG_SMALL, STALL_S
+from raftctl.runbook.catch_up import LAG_SMALL, STALL_S, show_catch_up
 from raftctl.runbook.engine import Facts, Plan, Run, Runbook, Step, no_way_back
 from raftctl.runbook.leadership import BARRIER_WAIT_S, hand_over, leader_without, until_settled
 from raftctl.runbook.proof import prove_equal
@@ -172,7 +172,7 @@ class ReplaceNode(Runbook):
         new = self.params.new
         begun = time.monotonic()
         again = run.poll(self.params.timeout_s, every_s=_LOOK_EVERY_S)
-        seen: tuple[int, int] = (-1, -1)
+        seen: tuple[int, ...] = ()
         moved_at = begun
         with CatchUpBar(quiet=run.session.flags.quiet or not run.output.for_people, color=run.output.colors_stderr) as bar:
             while True:
@@ -180,14 +180,10 @@ class ReplaceNode(Runbook):
                 replication = survey.replication(new)
                 if replication is not None and replication.state == "replicate" and replication.lag <= LAG_SMALL:
                     break
-                now = (
-                    index_of(replication.matching) if replication is not None else 0,
-                    replication.snapshot_sent_bytes if replication is not None else 0,
-                )
+                now = survey.progress(new)
                 if now != seen:
                     seen, moved_at = now, time.monotonic()
-                end = index_of(survey.leader.last_log) if survey.leader is not None else 1
-                bar.update(now[0], max(1, end), "entries")
+                show_catch_up(bar, survey, new)
                 is_still = time.monotonic() - moved_at > STALL_S
                 if is_still or not again():
                     why = "nothing moves" if is_still else f"not done after {human_seconds(self.params.timeout_s)}"

@@ -8,7 +8,7 @@ from typing import get_args
 from raft_engine.management.prometheus import _MESSAGES
 from raft_engine.types.ids import NodeId, PeerId
 from raft_engine.types.messages import AppendRequest, Message
-from raft_engine.types.metrics import Alarm, ReplicationMetrics, ReplicationState
+from raft_engine.types.metrics import Alarm, ReplicationMetrics, ReplicationState, RestoringMetrics
 from raft_engine.types.vote import Vote
 from tests.management.fakes import PEERS, log_id
 
@@ -79,6 +79,7 @@ async def test_every_line_is_in_the_text_format_whatever_the_cluster_is_called(n
 
 async def test_vote_membership_and_what_is_under_way_are_shown(node, client):
     node.raft.change(vote=Vote(7, 1, True), building_snapshot=True, transfer_to=NodeId(3))
+    node.raft.change(restoring=RestoringMetrics(node.raft.metrics().last_log, 1, 2))
     samples = await scrape(client)
     expected = {
         "raft_vote_term": "7",
@@ -87,6 +88,7 @@ async def test_vote_membership_and_what_is_under_way_are_shown(node, client):
         "raft_membership_committed": "1",
         "raft_membership_joint": "0",
         "raft_building_snapshot": "1",
+        "raft_restoring_snapshot": "1",
         "raft_transfer_to": "3",
     }
     assert {name: samples.get(name) for name in expected} == expected

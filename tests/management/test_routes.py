@@ -16,7 +16,14 @@ from raft_engine.types.entry import EntryKind
 from raft_engine.types.hard_state import Recovery
 from raft_engine.types.ids import NodeId, PeerId
 from raft_engine.types.log_id import BEFORE_LOG
-from raft_engine.types.metrics import Alarm, ReplicationMetrics, ReplicationState, RuntimeFlags, ServerState
+from raft_engine.types.metrics import (
+    Alarm,
+    ReplicationMetrics,
+    ReplicationState,
+    RestoringMetrics,
+    RuntimeFlags,
+    ServerState,
+)
 from raft_engine.types.outcomes import NOTHING_EXPECTED, Expectation, Refusal, RefusalCode, TriggerOutcome
 from tests.management.fakes import INCARNATION, PEERS, leader_metrics, log_id
 
@@ -91,6 +98,13 @@ async def test_a_node_that_cannot_serve_is_alive_but_not_ready_and_says_why(node
 # --- status -----------------------------------------------------------------------------------------------------------
 
 
+async def test_status_tells_how_far_a_leaders_snapshot_is_restored(node, client):
+    node.raft.change(restoring=RestoringMetrics(log_id(11), 10, 40))
+    body = (await client.get("/v1/status")).json()
+    told = {"snapshot": {"term": 7, "node_id": 1, "index": 11}, "restored_bytes": 10, "size_bytes": 40}
+    assert told == body["restoring"]
+
+
 async def test_status_of_a_leader_has_every_field_of_the_contract(node, client):
     target = ReplicationMetrics(
         PeerId(NodeId(2), PEERS[NodeId(2)]), log_id(11), 1, ReplicationState.REPLICATE, 12.34567, 5000.0, 10, 20
@@ -127,6 +141,7 @@ async def test_status_of_a_leader_has_every_field_of_the_contract(node, client):
             "incarnations": {str(n): [incarnation] for n, incarnation in PEERS.items()},
         },
         "building_snapshot": False,
+        "restoring": None,
         "transfer_to": None,
         "last_quorum_acked_ms_ago": 1.25,
         "election_timeout_max_ms": 300.0,

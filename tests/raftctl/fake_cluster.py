@@ -98,6 +98,7 @@ class FakeCluster:
             "purged": None,
             "membership": {},
             "building_snapshot": False,
+            "restoring": None,
             "transfer_to": None,
             "last_quorum_acked_ms_ago": None,
             "election_timeout_max_ms": 300.0,

@@ -57,6 +57,8 @@ class RejoinCluster(FakeCluster):
         self.lives = {node: [str(node) * 32] for node in self.nodes}
         self._configure()
         self._catching_up: set[int] = set()
+        self.restores_for: dict[int, int] = {}
+        """Per node: how many more looks find it restoring a snapshot before anything else moves."""
         self._stopped_at: dict[int, int] = {}
 
     def _answer(self, request: httpx.Request) -> httpx.Response:
@@ -113,6 +115,13 @@ class RejoinCluster(FakeCluster):
                 if not target["revert_armed"]:
                     continue
                 target |= {"state": "replicate", "revert_armed": False, "matching": None}
+            left = self.restores_for.get(node, 0)
+            if left:
+                self.restores_for[node] = left - 1
+                target |= {"state": "snapshot", "snapshot_sent_bytes": 1000, "snapshot_size_bytes": 1000}
+                status["restoring"] = {"snapshot": log_id(50), "restored_bytes": 1000 // left, "size_bytes": 1000}
+                continue
+            status["restoring"] = None
             have = (status["last_log"] or {"index": 0})["index"]
             now = log_id(min(self.end, have + 60), status["term"], self.leader)
             status |= {"last_log": now, "applied": now, "committed": now}

@@ -7,7 +7,7 @@ import json
 import httpx
 import pytest
 
-from raftctl.runbook import conduct, engine
+from raftctl.runbook import catch_up, conduct, engine, rejoin_blank
 from raftctl.runbook.journal import read_runs
 from tests.raftctl.fake_cluster import DIGEST, problem
 from tests.raftctl.killing import Clock
@@ -446,6 +446,28 @@ def test_yet_another_life_is_not_let_in(cluster: RejoinCluster, raftctl, monkeyp
     error = raftctl(f"{BLANK} -o json", code=8).error
     assert ["blank-target"] == error["rule_ids"]
     assert not cluster.target(3)["revert_armed"]
+
+
+@pytest.mark.parametrize(("line", "loses"), [(LINE, False), (BLANK, True)])
+def test_a_node_that_restores_a_large_snapshot_does_not_stand_still(
+    cluster: RejoinCluster, raftctl, monkeypatch, line, loses
+):
+    clock = Clock()
+    for module in (engine, catch_up, rejoin_blank):
+        monkeypatch.setattr(module, "time", clock)
+    if loses:
+        cluster.lose(3)
+    cluster.restores_for[3] = 30
+    moves = cluster._time_goes_by
+
+    def takes_its_time() -> None:
+        moves()
+        clock.now += 7.0 if 0 < cluster.restores_for[3] < 30 else 0.0
+
+    cluster._time_goes_by = takes_its_time
+    raftctl(f"{line} -o json")
+    assert WELL == cluster.picture(3)
+    assert clock.now > 1000 + 2 * catch_up.STALL_S
 
 
 # -- what a refusal says ---------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from raft_engine.types.ids import IoId, LogIndex, NodeId, Term
 from raft_engine.types.log_id import BEFORE_LOG, LogId
 from raft_engine.types.membership import StoredMembership, decode_membership
 from raft_engine.types.messages import SnapshotChunk
+from raft_engine.types.metrics import RestoringMetrics
 from raft_engine.types.snapshot import SnapshotMeta
 from raft_engine.types.vote import Vote
 from tests.runtime.cluster import Words, first_entry, peer
@@ -168,6 +169,25 @@ def test_a_leaders_snapshot_replaces_the_state_and_applying_goes_on_behind_it():
     bench.threads.finish_next()
     assert bench.events == [SnapshotInstalled(meta), Applied(log_id(9), [1])]
     assert bench.machine.words == ["theirs", "w9"]
+
+
+def test_how_far_a_leaders_snapshot_is_restored_is_told_while_it_is():
+    bench = Bench()
+    meta = bench.received(["theirs"], 8)
+    told = []
+
+    def restore(chunks, _last_log_id):
+        told.append(bench.worker.restoring)
+        told.extend(bench.worker.restoring for _ in chunks)
+        told.append(bench.worker.restoring)
+
+    bench.machine.restore = restore
+    bench.worker.put(InstallSnapshot(meta))
+    bench.threads.finish_next()
+    size = len(json.dumps(["theirs"]))
+    nothing, everything = [RestoringMetrics(meta.last_log_id, done, meta.size_bytes) for done in (0, size)]
+    assert [nothing, nothing, everything] == told
+    assert bench.worker.restoring is None
 
 
 def test_what_a_taken_in_snapshot_covers_is_not_applied_again():
