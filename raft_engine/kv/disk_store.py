@@ -156,7 +156,8 @@ class DiskStore(KeyValueStore):
         return self._durable
 
     def apply(self, entries: Sequence[Entry]) -> list[Result | None]:
-        self._wait_for_room()
+        if self._failure is not None or self._is_full():
+            self._wait_for_room()
         results = super().apply(entries)
         if self._is_idle or self._now.layers[0].size_bytes > LAYER_BYTES:
             with self._gate:
@@ -381,8 +382,6 @@ class DiskStore(KeyValueStore):
 
     def _wait_for_room(self) -> None:
         """Return when so little waits that more may be applied. Raises: StorageFailed, Damaged: writing has failed."""
-        if self._failure is None and not self._is_full():
-            return
         with self._gate:
             self._changed.notify_all()
             while self._failure is None and self._is_full():

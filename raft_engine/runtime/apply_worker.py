@@ -17,7 +17,7 @@ from typing import Final
 from raft_engine.core.commands import Apply, BuildSnapshot, InstallSnapshot, StoreSnapshotChunk
 from raft_engine.core.events import Applied, Event, SnapshotBuilt, SnapshotChunkStored, SnapshotInstalled
 from raft_engine.errors import Panicked, SnapshotDeferred
-from raft_engine.runtime.blaming import BlamingTheStateMachine, blamed
+from raft_engine.runtime.blaming import blame_the_state_machine, blamed, blaming_the_state_machine
 from raft_engine.runtime.entry_cache import EntryCache
 from raft_engine.runtime.io_threads import IoThreads
 from raft_engine.storage.interface import LogStorage, SnapshotStorage, StateMachine
@@ -125,8 +125,11 @@ class ApplyWorker:
         self._go_on()
 
     def _apply(self, entries: list[Entry]) -> None:
-        with BlamingTheStateMachine(lambda: f"applying {_told(entries)}"):
+        try:
             results = self._state_machine.apply(entries)
+        except Exception as error:
+            blame_the_state_machine(error, lambda: f"applying {_told(entries)}")
+            raise
         if len(results) != len(entries):
             raise Panicked(f"the state machine gave {len(results)} results for {len(entries)} entries, {_told(entries)}")
         self._note_membership(entries)
@@ -151,7 +154,7 @@ class ApplyWorker:
             return f"giving its snapshot at {applied}"
 
         try:
-            with BlamingTheStateMachine(what):
+            with blaming_the_state_machine(what):
                 chunks = self._state_machine.snapshot()
         except SnapshotDeferred:
             self._built(None)
@@ -181,7 +184,7 @@ class ApplyWorker:
 
         def install() -> None:
             self._snapshots.adopt(meta)
-            with BlamingTheStateMachine(lambda: f"taking in the snapshot at {meta.last_log_id}"):
+            with blaming_the_state_machine(lambda: f"taking in the snapshot at {meta.last_log_id}"):
                 self._state_machine.restore(self._read(meta), meta.last_log_id)
 
         def then(_: None) -> None:

@@ -81,52 +81,49 @@ class Dispatcher:
         self._to_log: list[LogCommand] = []
         self._paces: dict[PeerId, Pace] = {}
 
-    def dispatch(self, commands: Iterable[Command]) -> None:
+    def dispatch(self, commands: Iterable[Command]) -> None:  # noqa: C901, PLR0912 (one case a command, no rule)
         for command in commands:
-            self._dispatch_one(command)
-
-    def _dispatch_one(self, command: Command) -> None:  # noqa: C901, PLR0912 (one case a command, no rule)
-        match command:
-            case AppendEntries():
-                self._cache.append(command.io_id, command.entries)
-                self._to_log.append(command)
-                self._counters.append_batches += 1
-                self._counters.appended_entries += len(command.entries)
-            case ReplicateEntries():
-                self._sender(command.target).replicate(command)
-            case SendMessage():
-                self._transport.send(command.target, command.message)
-                self._counters.messages[type(command.message)] += 1
-            case Apply() | BuildSnapshot() | StoreSnapshotChunk() | InstallSnapshot():
-                self._apply_worker.put(command)
-            case RespondWrites():
-                self._tickets.answer_writes(command.writes)
-            case RespondReads():
-                self._tickets.answer_reads(command.tickets, command.outcome)
-            case Respond():
-                self._tickets.answer(command.ticket, command.outcome)
-            case SaveHardState():
-                self._to_log.append(command)
-            case TruncateLog():
-                self._cache.truncate(command.after)
-                self._to_log.append(command)
-            case PurgeLog():
-                self._cache.purge(command.upto)
-                self._to_log.append(command)
-            case ResetLog():
-                self._cache.reset(command.upto)
-                self._to_log.append(command)
-            case SendSnapshotChunk():
-                self._send_snapshot_chunk(command)
-            case SetPeers():
-                self._senders = {peer: sender for peer, sender in self._senders.items() if peer in command.peers}
-                self._paces = {peer: pace for peer, pace in self._paces.items() if peer in command.peers}
-                self._transport.set_peers(command.peers)
-            case Report():
-                self._counters.reports[command.event] += 1
-                _report(command)
-            case _:
-                assert_never(command)
+            match command:
+                case AppendEntries():
+                    self._cache.append(command.io_id, command.entries)
+                    self._to_log.append(command)
+                    self._counters.append_batches += 1
+                    self._counters.appended_entries += len(command.entries)
+                case ReplicateEntries():
+                    self._sender(command.target).replicate(command)
+                case SendMessage():
+                    self._transport.send(command.target, command.message)
+                    self._counters.messages[type(command.message)] += 1
+                case Apply() | BuildSnapshot() | StoreSnapshotChunk() | InstallSnapshot():
+                    self._apply_worker.put(command)
+                case RespondWrites():
+                    self._tickets.answer_writes(command.writes)
+                case RespondReads():
+                    self._tickets.answer_reads(command.tickets, command.outcome)
+                case Respond():
+                    self._tickets.answer(command.ticket, command.outcome)
+                case SaveHardState():
+                    self._to_log.append(command)
+                case TruncateLog():
+                    self._cache.truncate(command.after)
+                    self._to_log.append(command)
+                case PurgeLog():
+                    self._cache.purge(command.upto)
+                    self._to_log.append(command)
+                case ResetLog():
+                    self._cache.reset(command.upto)
+                    self._to_log.append(command)
+                case SendSnapshotChunk():
+                    self._send_snapshot_chunk(command)
+                case SetPeers():
+                    self._senders = {peer: sender for peer, sender in self._senders.items() if peer in command.peers}
+                    self._paces = {peer: pace for peer, pace in self._paces.items() if peer in command.peers}
+                    self._transport.set_peers(command.peers)
+                case Report():
+                    self._counters.reports[command.event] += 1
+                    _report(command)
+                case _:
+                    assert_never(command)
 
     def flush(self) -> None:
         """Begin what was dispatched. The network first: a message that leaves now travels while the own disk writes."""

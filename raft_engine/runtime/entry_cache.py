@@ -44,7 +44,7 @@ class EntryCache:
     def append(self, io_id: IoId, entries: Sequence[Entry]) -> None:
         if not entries:
             return
-        assert entries[0].index == self.last_index + 1, f"{entries[0]} does not follow {self.last_index}"
+        assert entries[0].index == self._first + len(self._entries), f"{entries[0]} does not follow {self.last_index}"
         self._entries.extend(entries)
         self._bytes += _cost(entries)
         self._unflushed.append((io_id, entries[-1].index))
@@ -61,7 +61,7 @@ class EntryCache:
         start = after + 1 - self._first
         if start < 0:
             return None
-        assert upto <= self.last_index, f"entry {upto} was never appended; the last one is {self.last_index}"
+        assert upto < self._first + len(self._entries), f"entry {upto} was never appended; the last one is {self.last_index}"
         return self._entries[start : upto + 1 - self._first]
 
     def truncate(self, after: int) -> None:

@@ -276,7 +276,8 @@ class EngineLoop:
         self._scheduled = is_waiting or bool(self._events)  # letting messages leave may have failed
         if self._scheduled:
             self._loop.call_soon(self._drain)
-        self.watch.look(now)
+        if self.watch.watchers:
+            self.watch.look(now)
 
     def _is_waiting(self) -> bool:
         return bool(self._events or self._reads or (self._writes and self._may_take_writes()))
@@ -289,7 +290,9 @@ class EngineLoop:
         events, self._events = self._events, []
         for event in events:
             self._dispatcher.notice(event)
-            self._dispatcher.dispatch(self._engine.handle(event, now))
+            commands = self._engine.handle(event, now)
+            if commands:
+                self._dispatcher.dispatch(commands)
         if self._reads:
             reads, self._reads = self._reads, {}
             for (lease, wait_ms), tickets in reads.items():

@@ -32,7 +32,7 @@ class MetricsWatch:
         self.version = 1
         """Of the picture last taken."""
         self._taken_at: Millis = 0.0
-        self._watchers: set[asyncio.Future[None]] = set()
+        self.watchers: set[asyncio.Future[None]] = set()
         self._later: asyncio.TimerHandle | None = None
         """Something happened just after a look: the next one."""
 
@@ -43,7 +43,7 @@ class MetricsWatch:
         if bare != self._timeless:
             self._timeless = bare
             self.version += 1
-            watchers, self._watchers = self._watchers, set()
+            watchers, self.watchers = self.watchers, set()
             for watcher in watchers:
                 if not watcher.done():
                     watcher.set_result(None)
@@ -51,7 +51,7 @@ class MetricsWatch:
 
     def look(self, now: Millis) -> None:
         """Something happened: look again, if anybody watches; if the last look was just now, when its interval is over."""
-        if not self._watchers or self._later is not None:
+        if not self.watchers or self._later is not None:
             return
         left_ms = self._taken_at + INTERVAL_MS - now
         if left_ms <= 0:
@@ -70,14 +70,14 @@ class MetricsWatch:
         if self.version != version or timeout_s <= 0:
             return picture
         changed = asyncio.get_running_loop().create_future()
-        self._watchers.add(changed)
+        self.watchers.add(changed)
         try:
             async with asyncio.timeout(timeout_s):
                 await changed
         except TimeoutError:
             pass
         finally:
-            self._watchers.discard(changed)
+            self.watchers.discard(changed)
         return self.current()
 
 

@@ -66,9 +66,10 @@ class Connection(asyncio.Protocol):
 
     def send(self, frame: bytes) -> bool:
         """Queue one frame. False: the connection is closed, or closes now because its queue is full."""
-        if not self.is_open:
+        transport = self._transport
+        if not self.is_open or transport is None:
             return False
-        if self.queued_bytes() > self._queue_bytes_max:
+        if self._outgoing_bytes + transport.get_write_buffer_size() > self._queue_bytes_max:
             self.abort("queue full: it does not read what is sent")
             return False
         if not self._outgoing:
@@ -76,10 +77,6 @@ class Connection(asyncio.Protocol):
         self._outgoing.append(frame)
         self._outgoing_bytes += len(frame)
         return True
-
-    def queued_bytes(self) -> int:
-        """Return how much waits here and in the transport; what the kernel holds is not counted."""
-        return self._outgoing_bytes + (self._transport.get_write_buffer_size() if self._transport else 0)
 
     def flush(self) -> None:
         """Let what is queued leave now."""
