@@ -158,7 +158,10 @@ class Engine:
         pending = state.pending_io
         while pending and pending[0][0] <= state.flushed_io:
             self._do(pending.popleft()[1], now)
-        return self._out.take()
+        asked = self._out.commands
+        commands = asked.copy()  # `take`, without the call: every event comes by here
+        asked.clear()
+        return commands
 
     def _on_event(self, event: LocalEvent, now: Millis) -> None:
         state, out = self.state, self._out
