@@ -82,7 +82,7 @@ MayStand(i) == \E k \in Configs(log[i]) :
                  /\ i \in VotersOf(log[i][k].c)
 
 ----------------------------------------------------------------------------
-(* Storage.  RaftState.when_flushed, Engine._do_flushed *)
+(* Storage.  RaftState.when_flushed, Engine._do *)
 
 Op(v, l, upto) == [v |-> v, l |-> l, upto |-> upto, say |-> {}]
 \* The disk after n of the writes that wait.

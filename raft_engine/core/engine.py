@@ -281,7 +281,7 @@ class Engine:
             assert_never(message)
 
     def _after_answer(self, now: Millis) -> None:
-        """A target has come on: whoever waited for that is served. Mostly nobody does, and nobody is asked twice."""
+        """A target has come on: whoever waits for that is served. Mostly nobody does, and then no rule is asked."""
         state, out = self.state, self._out
         leader = state.leader
         if leader is not None:
@@ -297,6 +297,8 @@ class Engine:
                 membership_change.on_progress(state, now, out)
         if state.purge_upto != state.purge_submitted:
             purging.resume(state, out)
+
+    # -- what waited for the disk ----------------------------------------------------------------------------------
 
     def _do(self, action: FlushAction, now: Millis) -> None:
         state, out = self.state, self._out
