@@ -121,13 +121,14 @@ class Command(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Command).decode
+decode_or_raise: Final = msgspec.msgpack.Decoder(Command).decode
+"""As `decode_command`, for a loop over entries: raises one of `UNREADABLE`."""
 
 
 def decode_command(data: bytes) -> Command | BadCommand:
     """Return the command in an entry's data. Never raises: a node that raised here could not apply the log at all."""
     try:
-        return _decode(data)
+        return decode_or_raise(data)
     except UNREADABLE as error:
         return BadCommand(f"not a key-value command: {error}")
 

@@ -33,12 +33,14 @@ from raft_engine.kv.commands import (
     Result,
     WireOperation,
     decode_command,
+    decode_or_raise,
 )
 from raft_engine.kv.digests import MARK_DATA, Digest, Digests
 from raft_engine.kv.views import Item, Remembered, View
 from raft_engine.types.entry import HEADER_BYTES, Entry, EntryKind
 from raft_engine.types.ids import LogIndex
 from raft_engine.types.log_id import BEFORE_LOG, LogId
+from raft_engine.types.unreadable import UNREADABLE
 
 REMEMBERED_MAX: Final = 65536
 """Idempotency keys that are remembered; the oldest is forgotten first, on every node alike."""
@@ -77,7 +79,11 @@ class KeyValueStore(ABC):
                     note(None)
                     continue
                 data = entry.record[HEADER_BYTES:]
-                command = decode_command(data)
+                command: Command | BadCommand
+                try:
+                    command = decode_or_raise(data)
+                except UNREADABLE:
+                    command = decode_command(data)
                 if type(command) is Command and command.idempotency_key is None and len(command.operations) == 1:
                     operation = command.operations[0]
                     if operation.kind == PUT and operation.condition is None:
