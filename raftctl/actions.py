@@ -147,7 +147,7 @@ def _done(session: Session, action: Action) -> ActionReply:
 def _look(session: Session, action: Action) -> str | None:
     again = poll(session.settings.timeout_s())
     while True:
-        seen = action.seen(session.client.cluster())
+        seen = action.seen(session.client.cluster(patient_with=() if action.node is None else [action.node]))
         if seen is not None or not again():
             return seen
 

@@ -8,7 +8,7 @@ Source: contract sections 2 to 4.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from raftctl.errors import CtlError
@@ -37,8 +37,13 @@ class ClusterClient(Protocol):
     `wait_s`: how long the node may take to see the effect before it answers `observed: false`.
     """
 
-    def cluster(self) -> Survey:
-        """Ask every endpoint and every member they name, at once."""
+    def cluster(self, *, patient_with: Container[int] = ()) -> Survey:
+        """Ask every endpoint and every member they name, at once.
+
+        Args:
+            patient_with: ids of members that may be as silent as in any request: what follows is about them. Others are given
+                the shorter time of a mere look.
+        """
 
     def status(self, node: int) -> NodeStatus: ...
 

@@ -18,6 +18,7 @@ from raftctl.output.render import Output
 from raftctl.output.tables import Cell, Column, Table, Tone
 from raftctl.output.text import listed
 from raftctl.session import Session
+from raftctl.survey import EVERYBODY
 
 WAIT_S: Final = 60.0
 """A digest is computed beside the writes; a large store takes its time."""
@@ -69,7 +70,7 @@ def compare(session: Session, at: int | None) -> Verdict:
 
     Raises: CtlError: nobody answers; `not_observed`, the nodes could not be caught at one entry.
     """
-    survey = session.survey()
+    survey = session.survey(patient_with=EVERYBODY)
     members = sorted({*survey.membership.voters, *survey.membership.learners})
     down: Answers = {
         node: CtlError("unreachable", f"node {node} does not answer or its engine stands still") for node in survey.down

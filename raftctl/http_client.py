@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
@@ -60,17 +60,20 @@ class HttpClusterClient:
         """For keys: whoever did not answer is asked last the next time."""
         self._heard: set[str] = set()
         """For keys: who has answered something by now."""
+        self._doubted: set[str] = set()
+        """For keys: who was silent for as long as a mere look, and may be slow or gone."""
 
     def close(self) -> None:
         self._http.close()
 
     # -- looking -------------------------------------------------------------------------------------------------------
 
-    def cluster(self) -> Survey:
+    def cluster(self, *, patient_with: Container[int] = ()) -> Survey:
         """Ask all endpoints; then the members that none of them turned out to be.
 
         Nobody waits long for one of many: who is silent is a row that says so. All the patience of a request is for the case
-        that nobody answers, as on a machine that is too busy, and for the leader, by the word of those who answer.
+        that nobody answers, as on a machine that is too busy, for the leader, by the word of those who answer, and for those
+        whom the question is about: a node that is slow must not be taken for one that is gone.
         """
         answers = self._ask_all(self._endpoints, self._http.look_timeout_s)
         if self._http.has_more_patience and all(_is_silent(answer) for answer in answers.values()):
@@ -86,8 +89,11 @@ class HttpClusterClient:
         if _silent_leader(answers, members) is not None:
             known = [url for url, answer in answers.items() if not _is_silent(answer)]
             answers |= self._ask_all(known, self._http.look_timeout_s)  # by now another one may lead
-        if self._http.has_more_patience and (leader := _silent_leader(answers, members)) is not None:
-            answers |= self._ask_all([leader])
+        if self._http.has_more_patience:
+            awaited = {url for node_id, url in others.items() if node_id in patient_with} | {
+                _silent_leader(answers, members)
+            }
+            answers |= self._ask_all([url for url, answer in answers.items() if url in awaited and _is_silent(answer)])
         survey = Survey(nodes=tuple(_reports(answers, others, members)))
         self._remember(survey)
         return survey
@@ -272,6 +278,19 @@ class HttpClusterClient:
     def _try_nodes(
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> Reply:
+        """Send to a node that can serve; when that fails because one was silent for a moment, again with all the patience.
+
+        Nothing was sent to the silent one. The second time another one may lead, and who is slow is waited for.
+        """
+        doubted = set(self._doubted)
+        try:
+            return self._try_each(method, path, body, headers)
+        except CtlError as error:
+            if error.code != "unreachable" or not self._http.has_more_patience or self._doubted <= doubted:
+                raise
+        return self._try_each(method, path, body, headers)
+
+    def _try_each(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str] | None) -> Reply:
         """Send to the first endpoint, then the first known member, that can serve, following it to the leader once.
 
         One that cannot be reached, knows no leader or does not take part has done nothing; a node that was removed knows
@@ -313,12 +332,19 @@ class HttpClusterClient:
         """
         try:
             if url not in self._heard and len(self._order) > 1:
-                self._http.send("GET", url + "/livez", within_s=self._http.look_timeout_s)
-                self._heard.add(url)
+                self._knock(url)
             return self._http.send(method, url + path, body=body, headers=headers)
         except CtlError:
             self._heard.discard(url)
             raise
+
+    def _knock(self, url: str) -> None:
+        """Raises: CtlError: unreachable."""
+        within_s = None if url in self._doubted else self._http.look_timeout_s
+        self._doubted.add(url)
+        self._http.send("GET", url + "/livez", within_s=within_s)
+        self._doubted.discard(url)
+        self._heard.add(url)
 
     def _ask_last(self, url: str) -> None:
         if url in self._order:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import TYPE_CHECKING
 
 from raftctl.confirm import Tier, confirm
@@ -56,12 +56,14 @@ class Session:
         )
         return HttpClusterClient(http, endpoints)
 
-    def survey(self) -> Survey:
+    def survey(self, *, patient_with: Container[int] = ()) -> Survey:
         """Look around.
 
+        Args:
+            patient_with: as in `ClusterClient.cluster`.
         Raises: CtlError: nobody answers at all.
         """
-        survey = self.client.cluster()
+        survey = self.client.cluster(patient_with=patient_with)
         if not survey.statuses:
             raise nobody_answers(survey)
         self.seen = survey

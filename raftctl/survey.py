@@ -6,11 +6,15 @@ Source: contract sections 3 and 5; field notes B 10, 15, 17 (unreachable nodes a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
+from typing import Final
 
 import msgspec
 
 from raftctl.model import Membership, NodeStatus, Replication, index_of
+
+EVERYBODY: Final[Container[int]] = range(1 << 64)
+"""Every node's id: for a look on which a refusal rests, whoever it may be about."""
 
 
 class NodeError(msgspec.Struct, frozen=True):

@@ -100,7 +100,7 @@ def runtime_config_get(session: Session, node: NodeOption = None) -> None:
     from raftctl.output.tables import Column, Table
     from raftctl.trigger_actions import reached
 
-    survey = session.survey()
+    survey = session.survey(patient_with=() if node is None else [node])
     chosen = [reached(survey, node)] if node is not None else survey.statuses
     items = [
         {"node": status.node_id, **{name: getattr(status.runtime_config, name) for name in _FLAGS}} for status in chosen
@@ -127,7 +127,7 @@ def runtime_config_set(
     from raftctl.trigger_actions import leader_of, reached
 
     flags = dict(map(_parse_flag, setting))
-    survey = session.survey()
+    survey = session.survey(patient_with=() if node is None else [node])
     leader = leader_of(session, survey) if node is None else None
     chosen = node or (leader.node_id if leader is not None else survey.statuses[0].node_id)
     before = reached(survey, chosen).runtime_config

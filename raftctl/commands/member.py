@@ -29,21 +29,24 @@ def promote(session: Session, node: NodeArgument) -> None:
     """Make a learner that has caught up a voter."""
     from raftctl import member_actions
     from raftctl.actions import perform
+    from raftctl.survey import EVERYBODY
 
-    perform(session, [member_actions.promote(session, session.survey(), node)])
+    perform(session, [member_actions.promote(session, session.survey(patient_with=EVERYBODY), node)])
 
 
 def demote(session: Session, node: NodeArgument) -> None:
     """Make a voter a learner."""
     from raftctl import member_actions
     from raftctl.actions import perform
+    from raftctl.survey import EVERYBODY
 
-    perform(session, [member_actions.demote(session, session.survey(), node)])
+    perform(session, [member_actions.demote(session, session.survey(patient_with=EVERYBODY), node)])
 
 
 def remove(session: Session, node: NodeArgument) -> None:
     """Remove a voter or a learner; its process goes on and is asked nothing more."""
     from raftctl import member_actions
     from raftctl.actions import perform
+    from raftctl.survey import EVERYBODY
 
-    perform(session, [member_actions.remove(session, session.survey(), node)])
+    perform(session, [member_actions.remove(session, session.survey(patient_with=EVERYBODY), node)])

@@ -6,7 +6,7 @@ Source: contract sections 3 and 5.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 from raftctl.session import Session
@@ -34,7 +34,7 @@ def elect(
     from raftctl import trigger_actions
     from raftctl.actions import perform
 
-    survey = session.survey()
+    survey = session.survey(patient_with=[node] if node else ())
     chosen = node or _leader_or_best(survey)
     perform(session, [trigger_actions.elect(session, survey, chosen, pre_vote=pre_vote)])
 
@@ -52,7 +52,7 @@ def snapshot(session: Session, node: NodeOption = None, everywhere: AllOption = 
     from raftctl import trigger_actions
     from raftctl.actions import perform
 
-    survey = session.survey()
+    survey = session.survey(patient_with=_meant(node, everywhere=everywhere))
     chosen = _chosen(survey, node, everywhere=everywhere)
     perform(
         session,
@@ -72,7 +72,7 @@ def purge_log(
     from raftctl import trigger_actions
     from raftctl.actions import perform
 
-    survey = session.survey()
+    survey = session.survey(patient_with=_meant(node, everywhere=everywhere))
     chosen = _chosen(survey, node, everywhere=everywhere)
     later = f"purge-log --upto {upto}{' --strict' if strict else ''} --yes"
     perform(
@@ -87,7 +87,7 @@ def transfer_leader(session: Session, to: ToOption) -> None:
     from raftctl import trigger_actions
     from raftctl.actions import perform
 
-    perform(session, [trigger_actions.transfer_leader(session, session.survey(), to)])
+    perform(session, [trigger_actions.transfer_leader(session, session.survey(patient_with=[to]), to)])
 
 
 def allow_next_revert(
@@ -107,6 +107,15 @@ def allow_next_revert(
         session, session.survey(), to, allow=allow, ttl_s=parse_duration(ttl, "--ttl")
     )
     perform(session, [action])
+
+
+def _meant(node: int | None, *, everywhere: bool) -> Container[int]:
+    """Return the nodes that a command without a default is about."""
+    if everywhere:
+        from raftctl.survey import EVERYBODY
+
+        return EVERYBODY
+    return () if node is None else [node]
 
 
 def _chosen(survey: Survey, node: int | None, *, everywhere: bool) -> Sequence[int]:

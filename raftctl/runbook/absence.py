@@ -24,7 +24,7 @@ from raftctl.guards import (
 from raftctl.output.text import human_seconds
 from raftctl.runbook.catch_up import LAG_SMALL
 from raftctl.runbook.engine import Facts, Run
-from raftctl.survey import Survey
+from raftctl.survey import EVERYBODY, Survey
 
 _LOOK_EVERY_S: Final = 0.2
 
@@ -92,7 +92,7 @@ def until_whole(run: Run, timeout_s: float) -> Survey:
     """Return the survey in which nothing is missing. Raises: CtlError: `not_observed`, it still is when the time is up."""
     again = run.poll(timeout_s, every_s=_LOOK_EVERY_S)
     while True:
-        survey = run.client.cluster()
+        survey = run.client.cluster(patient_with=EVERYBODY)
         lacking = missing(survey)
         if not lacking:
             return survey

@@ -71,7 +71,7 @@ def watch_catch_up(run: Run, target: int, incarnation: str, until: LogId, timeou
     again = run.poll(timeout_s + STALL_S, every_s=_LOOK_EVERY_S)
     with CatchUpBar(quiet=run.session.flags.quiet or not run.output.for_people, color=run.output.colors_stderr) as bar:
         while True:
-            survey = run.client.cluster()
+            survey = run.client.cluster(patient_with=[target])
             replication = survey.replication(target)
             if _is_done(survey, target, until):
                 return watch.result(replication, until)

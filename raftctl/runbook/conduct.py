@@ -25,7 +25,7 @@ from raftctl.runbook.journal import FORMAT, RESUMABLE, Journal, RunFile
 from raftctl.runbook.lock import ClusterLock, holder_text, operator_and_host
 from raftctl.runbook.receipt import check_receipt, receipt_of, show_receipt, write_receipt
 from raftctl.session import Session, poll
-from raftctl.survey import Survey
+from raftctl.survey import EVERYBODY, Survey
 
 PASSES_S: Final = 3.0
 """As long as what has just come about takes to be known to all."""
@@ -74,13 +74,20 @@ def start(session: Session, runbook: Runbook) -> None:
 
 
 def _planned(session: Session, runbook: Runbook) -> tuple[Survey, Plan, Sequence[Finding]]:
-    """Return the plan, and what it rests on; made again while nothing stands in its way but what may pass in a moment."""
+    """Return the plan, and what it rests on; made again while nothing stands in its way but what may pass in a moment.
+
+    Nothing is refused after a short look: a node that is slow must not be taken for one that is gone.
+    """
     again = poll(PASSES_S, every_s=0.2)
+    is_patient = False
     while True:
-        survey = session.survey()
+        survey = session.survey(patient_with=EVERYBODY if is_patient else ())
         plan = runbook.plan(session, survey, holder_text(session.client))
         findings = with_overrides(plan.findings, session.flags.override)
         failed = {item.rule for item in findings if item.verdict is Verdict.FAIL}
+        if failed and not is_patient and any(node.status is None for node in survey.nodes):
+            is_patient = True
+            continue
         if not failed or not failed <= PASSING or session.flags.dry_run or not again():
             return survey, plan, findings
 

@@ -20,7 +20,7 @@ from raftctl.runbook.absence import away_rules, hold, target_member
 from raftctl.runbook.engine import Facts, Plan, Run, Runbook, Step
 from raftctl.runbook.leadership import hand_over
 from raftctl.session import Session
-from raftctl.survey import Survey
+from raftctl.survey import EVERYBODY, Survey
 
 _WAIT_S = 10.0
 
@@ -82,7 +82,7 @@ class Drain(Runbook):
         return [voter, *away_rules(survey, self._node, lock_holder)]
 
     def _preflight(self, run: Run) -> Facts:
-        return hold(run, self._rules(run.session.survey(), None), f"drain {self._node}")
+        return hold(run, self._rules(run.session.survey(patient_with=EVERYBODY), None), f"drain {self._node}")
 
     def _mute(self, run: Run) -> Facts:
         self._set(run, campaigns=False)

@@ -40,7 +40,7 @@ from raftctl.runbook.leadership import (
 )
 from raftctl.runbook.proof import prove_equal
 from raftctl.session import Session, poll
-from raftctl.survey import Survey
+from raftctl.survey import EVERYBODY, Survey
 
 HEARD_S: Final = 3.0
 """Right after a transfer some voter may not have heard of the new leader yet."""
@@ -160,7 +160,7 @@ class Rejoin(Runbook):
         """The world may have moved since the plan was read."""
         again = poll(HEARD_S)
         while True:
-            survey = run.session.survey()
+            survey = run.session.survey(patient_with=EVERYBODY)
             findings = with_overrides(rejoin_rules(survey, self._target, None), run.overrides)
             error = refusal(findings, f"rejoin-node {self._target}")
             if error is None or not again():

@@ -30,7 +30,7 @@ from raftctl.runbook.leadership import ARM_TTL_S, disarm, leader_without, until_
 from raftctl.runbook.proof import prove_equal
 from raftctl.runbook.rejoin import RejoinParams, proof_lines
 from raftctl.session import Session
-from raftctl.survey import Survey
+from raftctl.survey import EVERYBODY, Survey
 
 ADMIT_S: Final = 60.0
 """The leader sees a blank node when it next dials it; a back-off of its connection may be in between."""
@@ -100,7 +100,7 @@ class RejoinBlank(Runbook):
 
     def _preflight(self, run: Run) -> Facts:
         """The life that is let in is the one seen here, and no other."""
-        survey = run.session.survey()
+        survey = run.session.survey(patient_with=EVERYBODY)
         error = refusal(
             with_overrides(blank_rules(survey, self._target, None, starts=False), run.overrides),
             f"rejoin-node {self._target} --blank",

@@ -36,7 +36,7 @@ from raftctl.runbook.engine import Facts, Plan, Run, Runbook, Step, no_way_back
 from raftctl.runbook.leadership import BARRIER_WAIT_S, hand_over, leader_without, until_settled
 from raftctl.runbook.proof import prove_equal
 from raftctl.session import Session
-from raftctl.survey import Survey
+from raftctl.survey import EVERYBODY, Survey
 
 _LOOK_EVERY_S: Final = 0.2
 
@@ -133,7 +133,7 @@ class ReplaceNode(Runbook):
     # -- before the change -------------------------------------------------------------------------------------------------
 
     def _preflight(self, run: Run) -> Facts:
-        return hold(run, self._rules(run.session.survey(), None), f"replace-node {self.params.old}")
+        return hold(run, self._rules(run.session.survey(patient_with=EVERYBODY), None), f"replace-node {self.params.old}")
 
     def _add(self, run: Run) -> Facts:
         new, address = self.params.new, self.params.address

@@ -264,7 +264,7 @@ def test_a_transfer_to_a_node_that_does_not_answer_is_refused_for_that_and_not_f
     cluster.target(2).update(lag=63, state="unreachable")
     error = raftctl("transfer-leader --to 2 --yes -o json", code=5).error
     assert ["target-reachable"] == error["rule_ids"]
-    assert "node 2 does not answer: http://127.0.0.1:9102/v1/status: no answer in 1 s" in error["message"]
+    assert "node 2 does not answer: http://127.0.0.1:9102/v1/status: no answer in 5 s" in error["message"]
     assert "behind" not in error["message"]
     assert [] == cluster.mutations
 
