@@ -38,6 +38,8 @@ def why_not(setting: str, address: str) -> str | None:
             tried.bind(place)
     except socket.gaierror as error:
         return f"{setting} {address}: the name is not known here ({error.strerror}); write it as an IP address"
+    except UnicodeError as error:
+        return f"{setting} {address}: that cannot be a name ({error}); write it as an IP address"
     except OSError as error:
         said, hint = _REASONS.get(error.errno or 0, (f"cannot be listened on ({error.strerror})", "choose another one"))
         return f"{setting} {address} {said}; {hint}"

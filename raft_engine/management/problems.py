@@ -217,7 +217,7 @@ def problem_body(problem: ProblemError, metrics: RaftMetrics) -> schema.Problem:
 def _usual_hint(code: str, leader: schema.LeaderBody | None) -> str:
     """Return what to do next where whoever refused did not say."""
     if code == RefusalCode.NOT_LEADER and leader is not None and leader.management:
-        return f"send it to node {leader.id}, {leader.management}; with ?forward=redirect the reply is a redirect there"
+        return f"send it to node {leader.id}, {leader.management}; what changes something may ask for a redirect: ?forward=redirect"
     return PROBLEMS[code].hint
 
 

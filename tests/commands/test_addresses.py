@@ -35,6 +35,11 @@ def test_a_name_that_nobody_knows_is_said_to_be_one(monkeypatch):
     assert "the name is not known here" in why_not("listen.raft", "nobody.invalid:7101")
 
 
+@pytest.mark.parametrize("name", ["a..b", "a" * 64])
+def test_what_cannot_be_a_name_is_said_to_be_none(name):
+    assert f"{name}:7101: that cannot be a name (" in why_not("listen.raft", f"{name}:7101")
+
+
 @pytest.mark.parametrize(
     ("number", "words"),
     [

@@ -102,6 +102,7 @@ def test_a_leader_nobody_has_the_address_of_is_named_all_the_same():
 def test_who_asks_the_wrong_node_is_told_the_right_one():
     hint = problem_body(ProblemError("not_leader", "", leader=NodeId(2)), leader_metrics()).hint
     assert hint.startswith("send it to node 2, http://127.0.0.1:2; ")
+    assert "what changes something may ask for a redirect" in hint, "a read takes no such parameter"
 
 
 def test_who_asks_the_wrong_node_while_nobody_leads_is_told_to_ask_again():
