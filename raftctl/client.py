@@ -75,8 +75,6 @@ class ClusterClient(Protocol):
 
     def barrier(self, exclude: Sequence[int], *, digest: bool, expect: Expect | None, wait_s: float) -> BarrierReply: ...
 
-    def digest(self, node: int, at: int, *, wait_s: float) -> DigestReply: ...
-
     def digests(self, nodes: Sequence[int], at: int | None, *, wait_s: float) -> Mapping[int, DigestReply | CtlError]:
         """Ask several at once; `at` None: each one's present. Errors are values here, so that one says nothing of another."""
 

@@ -20,8 +20,10 @@ from raftctl.output.text import listed
 from raftctl.session import Session
 from raftctl.survey import EVERYBODY
 
-WAIT_S: Final = 60.0
-"""A digest is computed beside the writes; a large store takes its time."""
+WAIT_S: Final = 300.0
+"""A digest is computed beside the writes: 8 s for a million keys, minutes for ten million. `--timeout` says otherwise."""
+WAIT_S_MAX: Final = 600.0
+"""What a node is willing to wait for."""
 ROUNDS_MAX: Final = 3
 """A write between two answers puts them at different entries; a mark can be lost when a snapshot jumps over it."""
 
@@ -93,7 +95,7 @@ def compare(session: Session, at: int | None) -> Verdict:
 
 
 def _at(session: Session, nodes: Sequence[int], index: int | None) -> Answers:
-    return session.client.digests(nodes, index, wait_s=min(WAIT_S, session.settings.timeout_s(WAIT_S)))
+    return session.client.digests(nodes, index, wait_s=min(WAIT_S_MAX, session.settings.timeout_s(WAIT_S)))
 
 
 def _at_rest(session: Session, nodes: Sequence[int]) -> tuple[Answers, int | None]:

@@ -126,11 +126,6 @@ class HttpClusterClient:
     def status(self, node: int) -> NodeStatus:
         return self._call(self._url_of(node), "GET", _STATUS, NodeStatus)
 
-    def digest(self, node: int, at: int, *, wait_s: float) -> model.DigestReply:
-        return self._call(
-            self._url_of(node), "GET", f"/v1/digest?at={at}&wait={_duration(wait_s)}", model.DigestReply, wait_s=wait_s
-        )
-
     def digests(self, nodes: Sequence[int], at: int | None, *, wait_s: float) -> Mapping[int, model.DigestReply | CtlError]:
         """Threads wait, and replies are decoded here: see `_ask_all`."""
         where = "" if at is None else f"at={at}&"

@@ -11,11 +11,15 @@ from typing import Final
 import msgspec
 
 from raftctl.errors import CtlError
+from raftctl.model import DigestReply
 from raftctl.runbook.engine import Facts, Run
 from raftctl.runbook.leadership import BARRIER_WAIT_S, UNSETTLED, leader_without
 
 DIGEST_WAIT_S: Final = 45.0
-"""A digest is computed beside the writes; a large store takes its time. Shorter than the lock lives."""
+"""How long is waited for a digest before it is asked for again. Shorter than the lock lives."""
+PROOF_S: Final = 1800.0
+"""How long at one mark in all. A node computes a mark's digest once, however often it is asked, beside its writes: 8 s for a million keys,
+minutes for ten million."""
 MARKS_MAX: Final = 5
 """A mark can be lost when a snapshot jumps over it; that happens at most once or twice in a row."""
 
@@ -51,13 +55,13 @@ def _compare(run: Run, target: int) -> Proof | None:
     try:
         mark = run.client.barrier([], digest=True, expect=None, wait_s=BARRIER_WAIT_S)
         leader = leader_without(run.client.cluster(), target)
-        ours = run.client.digest(leader.node_id, mark.log_id.index, wait_s=DIGEST_WAIT_S)
-        theirs = run.client.digest(target, mark.log_id.index, wait_s=DIGEST_WAIT_S)
+        found = _digests_at(run, [leader.node_id, target], mark.log_id.index)
     except CtlError as error:
         if error.code not in UNSETTLED | {"digest_not_available", "unreachable"} and not error.outcome_unknown:
             raise
         run.note(f"no proof after {time.monotonic() - begun:.1f} s: {error.message}")
         return None
+    ours, theirs = found[leader.node_id], found[target]
     if ours.digest != theirs.digest:
         message = (
             f"at entry {mark.log_id.index} the state machine of node {target} is {theirs.digest[:16]}…, "
@@ -66,3 +70,28 @@ def _compare(run: Run, target: int) -> Proof | None:
         hint = f"keep clients away from node {target}: raftctl status; keep its retired data"
         raise CtlError("digest_mismatch", message, hint=hint, measured={"leader": ours.digest, "target": theirs.digest})
     return Proof(mark.log_id.index, ours.digest, ours.algorithm, leader.node_id)
+
+
+def _digests_at(run: Run, nodes: list[int], index: int) -> dict[int, DigestReply]:
+    """Return each node's digest at a mark, asked for at once, so that none waits for another's.
+
+    Raises: CtlError: a node has none, or not in time.
+    """
+    found: dict[int, DigestReply] = {}
+    again = run.poll(PROOF_S, every_s=0.2)
+    while True:
+        late: list[CtlError] = []
+        for node, reply in run.client.digests(
+            [node for node in nodes if node not in found], index, wait_s=DIGEST_WAIT_S
+        ).items():
+            if isinstance(reply, DigestReply):
+                found[node] = reply
+            elif reply.code == "timed_out":
+                late.append(reply)
+            else:
+                raise reply
+        if not late:
+            return found
+        run.note(f"{late[0].message}; waiting on")
+        if not again():
+            raise late[0]

@@ -334,6 +334,15 @@ def interrupt(_request: httpx.Request) -> httpx.Response:
     raise KeyboardInterrupt
 
 
+@pytest.mark.parametrize("node", [1, 3])
+def test_a_digest_that_takes_its_time_is_waited_for_at_the_same_mark(cluster, raftctl, node):
+    late = problem(504, "timed_out", "the digest is still being computed")
+    cluster.answers("/v1/digest", *[late] * 7, method="GET", node=node)
+    assert DIGEST == raftctl(f"{LINE} -o json").data["proof"]["digest"]
+    marks = [body for _, _, path, body in cluster.mutations if path == "/v1/barrier" and body.get("digest")]
+    assert 1 == len(marks)
+
+
 def test_unequal_digests_are_14_and_the_node_is_named(cluster, raftctl):
     other = {"index": 101, "digest": "cd" * 32, "algorithm": "sha256"}
     cluster.answers("/v1/digest", httpx.Response(200, json=other), method="GET", node=3)
