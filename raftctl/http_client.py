@@ -90,10 +90,10 @@ class HttpClusterClient:
             known = [url for url, answer in answers.items() if not _is_silent(answer)]
             answers |= self._ask_all(known, self._http.look_timeout_s)  # by now another one may lead
         if self._http.has_more_patience:
-            awaited = {url for node_id, url in others.items() if node_id in patient_with} | {
-                _silent_leader(answers, members)
-            }
-            answers |= self._ask_all([url for url, answer in answers.items() if url in awaited and _is_silent(answer)])
+            names = {url: node_id for node_id, url in others.items()}
+            leader = _silent_leader(answers, members)
+            awaited = [url for url in answers if url == leader or names.get(url, 0) in patient_with]
+            answers |= self._ask_all([url for url in awaited if _is_silent(answers[url])])
         survey = Survey(nodes=tuple(_reports(answers, others, members)))
         self._remember(survey)
         return survey

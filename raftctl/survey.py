@@ -14,7 +14,7 @@ import msgspec
 from raftctl.model import Membership, NodeStatus, Replication, index_of
 
 EVERYBODY: Final[Container[int]] = range(1 << 64)
-"""Every node's id: for a look on which a refusal rests, whoever it may be about."""
+"""Every node's id, and 0 for an endpoint of whom no id is known: for a look on which a refusal rests, whoever it is about."""
 
 
 class NodeError(msgspec.Struct, frozen=True):

@@ -65,8 +65,9 @@ def _members(session: Session, given: list[str]) -> dict[int, Address]:
     import msgspec
 
     from raftctl.model import Address
+    from raftctl.survey import EVERYBODY
 
-    survey = session.client.cluster()
+    survey = session.client.cluster(patient_with=EVERYBODY)
     silent = [node.management for node in survey.nodes if node.status is None]
     if silent:
         raise CtlError(

@@ -60,6 +60,14 @@ def test_nothing_is_refused_for_another_voter_that_is_slow(cluster, slow, raftct
     assert cluster.mutations
 
 
+def test_a_cluster_is_born_with_a_slow_node_that_no_configuration_names_yet(cluster, slow, raftctl):
+    for node in cluster.nodes.values():
+        node["membership"] = {}
+    slow.add(3)
+    raftctl("init", code=None)
+    assert ["1", "2", "3"] == sorted(cluster.mutations[0][3]["members"])
+
+
 def test_what_is_about_others_does_not_wait_for_a_slow_node(cluster, slow, raftctl):
     slow.add(3)
     raftctl("transfer-leader --to 2 --yes")
