@@ -243,7 +243,7 @@ def _identity(survey: Survey, target: int) -> Finding:
             if report is not None and report.error is not None
             else "no endpoint and no member has this id"
         )
-        hint = "way A needs the node's endpoint; start its process first"
+        hint = "way A needs the node's endpoint; start its process first, restart it if it hangs"
         return finding("identity", False, f"node {target} does not answer: {why}", threshold, hint=hint)
     lives = survey.membership.incarnations.get(target, ())
     named = f"named: {listed(life[:8] for life in lives)}" if lives else "no life of it is named"

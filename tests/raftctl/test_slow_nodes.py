@@ -78,6 +78,7 @@ def test_a_node_that_hangs_is_refused_for_that_after_all_the_patience_of_a_reque
     cluster.down[3] = httpx.ReadTimeout("paused")
     error = raftctl("rejoin-node 3 --yes --confirm demo -o json", code=5).error
     assert f"node 3 does not answer: {url(3)}/v1/status: no answer in 5 s" in error["measured"]["identity"]["measured"]
+    assert "restart it if it hangs" in error["hint"]
 
 
 @pytest.mark.parametrize("line", ["kv put colour blue", "kv list"])
