@@ -23,6 +23,8 @@ from raft_engine.types.log_id import BEFORE_LOG
 
 Report = dict[str, Any]
 _PROGRESS_ROWS: Final = 1000
+_WAL_HEADER_BYTES: Final = 32
+"""Source: sqlite.org/fileformat2.html, 4.1."""
 _OPERATIONS: Final = {PUT: "put", DELETE: "delete", CHECK: "check"}
 
 
@@ -105,9 +107,10 @@ def _readable(path: Path) -> Iterator[str]:
     A write-ahead log is read where it lies, and not moved into the file. SQLite does that only if there is an index of it
     (`-shm`), as a running node and a crash leave it; a directory that was copied without is read from a copy.
     It opens the log for writing even then, where it may, confirms the owner if it is root, and writes nothing.
+    Of a log that a crash left with nothing but its header SQLite says SQLITE_PROTOCOL after ten seconds; there is nothing in it.
     """
     wal, index = (path.with_name(f"{path.name}-{name}") for name in ("wal", "shm"))
-    if not wal.exists():
+    if not wal.exists() or wal.stat().st_size == _WAL_HEADER_BYTES:
         yield f"file:{quote(str(path))}?mode=ro&immutable=1"
     elif index.exists():
         yield f"file:{quote(str(path))}?mode=ro&readonly_shm=1"

@@ -75,6 +75,19 @@ def test_what_a_crash_left_is_described_without_a_trace(log, tmp_path, with_inde
     assert before == contents_of(left)
 
 
+def test_a_write_ahead_log_with_nothing_but_its_header_hides_nothing(log, tmp_path):
+    """As a process leaves it that is killed between the header and the first record."""
+    wal, index = [tmp_path / "sm" / f"state-1.db-{name}" for name in ("wal", "shm")]
+    left = {wal: wal.read_bytes()[:32], index: index.read_bytes()}
+    log.store.close()
+    for path, content in left.items():
+        path.write_bytes(content)
+    before = contents_of(tmp_path / "sm")
+    report, problems = describe_state_machine(tmp_path / "sm")
+    assert (EXPECTED, []) == ({key: report.get(key) for key in EXPECTED}, problems)
+    assert before == contents_of(tmp_path / "sm")
+
+
 def test_an_altered_value_is_a_problem(log, tmp_path):
     log.store.close()
     path = tmp_path / "sm" / "state-1.db"
