@@ -78,7 +78,7 @@ def _systems() -> dict[str, Callable[[], System]]:
 
 def _measure(system: System, connections: int, seconds: float) -> Spent:
     leader = system.leader()
-    wrk(system, connections, 0.5)  # what is done once is done
+    wrk(system, connections, 1)  # what is done once is done
     nodes, generator, machine = _nodes(system), _children(), _machine()
     load = wrk(system, connections, seconds)
     puts = load.per_s * seconds / 1e6
