@@ -71,8 +71,8 @@ def _systems() -> dict[str, Callable[[], System]]:
         systems["ours compiled"] = lambda: Ours(tree=COMPILED)
     if SKELETON.exists():
         systems["upper bound"] = Skeleton
-    name, binary = next(iter(etcd_binaries().items()))
-    systems[name] = lambda: Etcd(binary)
+    version, binary = next(iter(etcd_binaries().items()))
+    systems[f"etcd {version}"] = lambda: Etcd(binary)
     return systems
 
 
