@@ -58,16 +58,20 @@ class Sandbox:
 
     @classmethod
     def load(cls, directory: Path) -> Sandbox:
-        """Return the sandbox of a directory. Raises: CtlError: there is none."""
+        """Return the sandbox of a directory, with every process of it that runs. Raises: CtlError: there is none."""
         path = directory / _STATE_FILE
         try:
-            return cls(directory, msgspec.json.decode(path.read_bytes(), type=State, strict=False))
+            sandbox = cls(directory, msgspec.json.decode(path.read_bytes(), type=State, strict=False))
         except FileNotFoundError:
             raise CtlError(
                 "not_found_here", f"there is no sandbox in {directory}", hint="raftctl dev up makes one"
             ) from None
         except (OSError, msgspec.MsgspecError) as error:
             raise CtlError("config", f"{path} cannot be read: {error}", hint=f"remove {directory} by hand") from error
+        for number in sandbox.state.nodes:
+            if not sandbox.running(number):
+                sandbox._adopted(number)
+        return sandbox
 
     @classmethod
     def create(cls, directory: Path, count: int, base_port: int) -> Sandbox:
@@ -192,7 +196,7 @@ class Sandbox:
     def check_alive(self, numbers: Iterable[int] | None = None) -> None:
         """Raises: CtlError: one of the processes (None: of all) is gone, with the end of its log."""
         for number in self.state.nodes if numbers is None else numbers:
-            if not self.running(number):
+            if not self.running(number) and not self._adopted(number):
                 tail = self.log_path(number).read_text("utf-8", "replace").strip().splitlines()[-3:]
                 raise CtlError(
                     "unreachable", f"node {number} ended: {' | '.join(tail)}", hint=f"its log is {self.log_path(number)}"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from raftctl.sandbox import _began
 from tests.acceptance.cluster import Cluster
 from tests.acceptance.test_rejoin import SURE, assert_whole, files, fill, rejoin
 
@@ -126,12 +127,24 @@ def test_a_run_of_the_local_driver_whose_raftctl_was_killed_is_gone_on_with(sand
     assert sandbox.raftctl("kv", "get", "k4").stdout == "v"
 
 
-def test_a_sandbox_s_process_that_nobody_noted_is_found_by_its_lock(sandbox: Cluster):
+def forget_process(sandbox: Cluster, node: str) -> int:
+    """Leave the sandbox as a program does that dies after it started a process and before it noted it; return its pid."""
     state = sandbox.directory / "home" / "dev" / "sandbox.json"
     known = json.loads(state.read_text("utf-8"))
-    pid = known["nodes"]["3"]["pid"]
-    known["nodes"]["3"] |= {"pid": 0, "began": 0}
+    pid: int = known["nodes"][node]["pid"]
+    known["nodes"][node] |= {"pid": 0, "began": 0}
     state.write_text(json.dumps(known), "utf-8")
+    return pid
+
+
+def test_a_sandbox_s_process_that_nobody_noted_ends_with_it(sandbox: Cluster):
+    pid = forget_process(sandbox, "3")
+    assert [1, 2, 3] == sandbox.raftctl("dev", "down", "-o", "json").data["stopped"]
+    assert _began(pid) is None
+
+
+def test_a_sandbox_s_process_that_nobody_noted_is_found_by_its_lock(sandbox: Cluster):
+    pid = forget_process(sandbox, "3")
     sandbox.raftctl("rejoin-node", "3", "--driver", "local", "--yes", "--confirm", "dev")
     after = {item["node"]: item["pid"] for item in sandbox.raftctl("dev", "status", "-o", "json").data["items"]}
     assert after[3] not in {None, pid}
