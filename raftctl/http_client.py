@@ -103,20 +103,24 @@ class HttpClusterClient:
 
         Args:
             within_s: instead of the request timeout.
-
-        Threads only wait for replies; decoding stays here, as msgspec's first look at a type is not safe in several at once.
         """
         if not urls:
             return {}
+        replies = self._get_at_once(urls, _STATUS, within_s=within_s)
+        return {url: _answer(reply, url) for url, reply in zip(urls, replies, strict=True)}
+
+    def _get_at_once(
+        self, urls: Sequence[str], path: str, *, wait_s: float = 0.0, within_s: float | None = None
+    ) -> list[Reply | CtlError]:
+        """Threads only wait for replies; decoding is the caller's, as msgspec's first look at a type is not safe in several at once."""
 
         def ask(url: str) -> Reply | CtlError:
             try:
-                return self._http.send("GET", url + _STATUS, within_s=within_s)
+                return self._http.send("GET", url + path, wait_s=wait_s, within_s=within_s)
             except CtlError as error:
                 return error
 
-        replies = at_once(ask, urls)
-        return {url: _answer(reply, url) for url, reply in zip(urls, replies, strict=True)}
+        return at_once(ask, urls)
 
     def _remember(self, survey: Survey) -> None:
         self._urls = {node.node_id: node.management for node in survey.nodes if node.node_id is not None and node.management}
@@ -127,18 +131,10 @@ class HttpClusterClient:
         return self._call(self._url_of(node), "GET", _STATUS, NodeStatus)
 
     def digests(self, nodes: Sequence[int], at: int | None, *, wait_s: float) -> Mapping[int, model.DigestReply | CtlError]:
-        """Threads wait, and replies are decoded here: see `_ask_all`."""
         where = "" if at is None else f"at={at}&"
         path = f"/v1/digest?{where}wait={_duration(wait_s)}"
         urls = [self._url_of(node) for node in nodes]
-
-        def ask(url: str) -> Reply | CtlError:
-            try:
-                return self._http.send("GET", url + path, wait_s=wait_s)
-            except CtlError as error:
-                return error
-
-        replies = at_once(ask, urls)
+        replies = self._get_at_once(urls, path, wait_s=wait_s)
         return {node: _digest(reply, url) for node, reply, url in zip(nodes, replies, urls, strict=True)}
 
     def clocks(self, nodes: Sequence[int]) -> Mapping[int, tuple[float, float]]:
