@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 
@@ -20,6 +21,7 @@ def main(what: str, rows: Callable[[Options], Iterable[Row]], seconds: float, ar
     parser.add_argument("--name", default=None, help="of the files in benchmarks/results (default: date and commit)")
     options = parser.parse_args(arguments)
     how = Options(1, 0.1, 0) if options.quick else Options(options.rounds, options.seconds, 0)
+    load_before = os.getloadavg()[0]
     measured: list[Row] = []
     try:
         for row in rows(how):
@@ -28,7 +30,7 @@ def main(what: str, rows: Callable[[Options], Iterable[Row]], seconds: float, ar
     except BenchError as error:
         print(f"not measured: {error}", file=sys.stderr)
         return 1
-    write(measured, how, options.name)
+    write(measured, how, options.name, load_before)
     missed = [(row, peer) for row in measured for peer in row.goals if not row.is_met(peer)]
     for row, peer in missed:
         bound = "at most" if row.below else "at least"
