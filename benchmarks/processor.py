@@ -10,7 +10,6 @@ language the same. Each system runs alone, one after the other. Idle is what bot
 from __future__ import annotations
 
 import argparse
-import os
 import resource
 import statistics
 import sys
@@ -71,18 +70,18 @@ def _systems() -> dict[str, Callable[[], System]]:
         systems["ours compiled"] = lambda: Ours(tree=COMPILED)
     if SKELETON.exists():
         systems["upper bound"] = Skeleton
-    version, binary = next(iter(etcd_binaries().items()))
-    systems[f"etcd {version}"] = lambda: Etcd(binary)
+    for version, binary in list(etcd_binaries().items())[:1]:
+        systems[f"etcd {version}"] = lambda binary=binary: Etcd(binary)  # type: ignore[misc]
     return systems
 
 
 def _measure(system: System, connections: int, seconds: float) -> Spent:
     leader = system.leader()
     wrk(system, connections, 1)  # what is done once is done
-    nodes, generator, machine = _nodes(system), _children(), _machine()
+    nodes, generator, machine = system.cpu_parts_s(), _children(), _machine()
     load = wrk(system, connections, seconds)
     puts = load.per_s * seconds / 1e6
-    used = [(now[0] - before[0], now[1] - before[1]) for before, now in zip(nodes, _nodes(system), strict=True)]
+    used = [(now[0] - before[0], now[1] - before[1]) for before, now in zip(nodes, system.cpu_parts_s(), strict=True)]
     followers = [one for number, one in enumerate(used) if number != leader]
     idle, whole = (now - before for before, now in zip(machine, _machine(), strict=True))
     return Spent(
@@ -94,13 +93,6 @@ def _measure(system: System, connections: int, seconds: float) -> Spent:
         (_children() - generator) / puts,
         100 * idle / whole,
     )
-
-
-def _nodes(system: System) -> list[tuple[float, float]]:
-    """Return each node's seconds outside the kernel and in it."""
-    ticks = os.sysconf("SC_CLK_TCK")
-    stats = [Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split() for process in system.processes]
-    return [(int(words[11]) / ticks, int(words[12]) / ticks) for words in stats]
 
 
 def _children() -> float:

@@ -165,11 +165,13 @@ class System:
 
     def cpu_s(self) -> list[float]:
         """Return the processor time that each node has used."""
-        used = []
-        for process in self.processes:
-            times = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
-            used.append((int(times[11]) + int(times[12])) / os.sysconf("SC_CLK_TCK"))
-        return used
+        return [user + system for user, system in self.cpu_parts_s()]
+
+    def cpu_parts_s(self) -> list[tuple[float, float]]:
+        """Return the processor time that each node has used outside the kernel and in it."""
+        ticks = os.sysconf("SC_CLK_TCK")
+        stats = [Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split() for process in self.processes]
+        return [(int(words[11]) / ticks, int(words[12]) / ticks) for words in stats]
 
 
 class Ours(System):
