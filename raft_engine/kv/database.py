@@ -392,7 +392,11 @@ def _connect(path: Path | str, cache_kib: int) -> sqlite3.Connection:
     """Args: path: a string is a URI."""
     is_uri = isinstance(path, str)
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10, uri=is_uri)
-    connection.execute(f"PRAGMA cache_size = -{cache_kib}")
+    try:
+        connection.execute(f"PRAGMA cache_size = -{cache_kib}")
+    except sqlite3.Error:
+        connection.close()
+        raise
     return connection
 
 

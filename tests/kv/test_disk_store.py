@@ -373,8 +373,10 @@ def test_an_altered_value_is_noticed_by_whoever_reads_it(open_store, tmp_path):
 def test_a_file_that_is_no_database_is_damaged(open_store, tmp_path):
     (tmp_path / "sm").mkdir()
     (tmp_path / "sm" / "state-1.db").write_bytes(b"not a database" * 1000)
-    with pytest.raises(Damaged, match=r"file is not a database.*move its sm/ directory away"):
+    with pytest.raises(Damaged, match=r"file is not a database.*move its sm/ directory away") as refused:
         open_store()
+    held = [each.resolve() for each in Path("/proc/self/fd").iterdir()]
+    assert not [each for each in held if each.is_relative_to(tmp_path)], f"left open by {refused.value!r}"
 
 
 def changed(path: Path, statement: str) -> None:
