@@ -13,6 +13,7 @@ from raftctl.guards import Verdict, config_settled
 from raftctl.health import QUORUM_SILENT_MS_MAX
 from raftctl.http_values import host_and_port
 from raftctl.output.text import human_ms, listed
+from raftctl.ways_back import to_a_quorum
 
 _LOOPBACK: Final = re.compile(r"localhost|127\..*|::1")
 
@@ -30,7 +31,7 @@ def _leader(facts: Facts) -> Iterator[Diagnosis]:
         yield Diagnosis(severity=Severity.BAD, evidence=evidence, fix=fix)
     else:
         evidence = f"no node leads (latest term {survey.term}), and none could win an election"
-        yield Diagnosis(severity=Severity.BAD, evidence=evidence, fix="start more voters; see quorum")
+        yield Diagnosis(severity=Severity.BAD, evidence=evidence, fix="bring back more voters, as the rule quorum says")
 
 
 def _stale_leader(facts: Facts) -> Iterator[Diagnosis]:
@@ -49,7 +50,7 @@ def _quorum(facts: Facts) -> Iterator[Diagnosis]:
     quorum = survey.quorum
     if quorum.voters and not quorum.reached:
         evidence = f"{quorum.reachable} of {quorum.voters} voters are up, {quorum.needed} are needed: writes are impossible"
-        yield Diagnosis(severity=Severity.BAD, evidence=evidence, fix=f"start node {listed(survey.down)}")
+        yield Diagnosis(severity=Severity.BAD, evidence=evidence, fix=to_a_quorum(survey))
     leader = survey.leader
     silent_ms = leader.last_quorum_acked_ms_ago if leader is not None else None
     if leader is not None and silent_ms is not None and silent_ms > QUORUM_SILENT_MS_MAX:

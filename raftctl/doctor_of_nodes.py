@@ -7,9 +7,10 @@ from shlex import quote
 from typing import Final
 
 from raftctl.doctor import Diagnosis, Facts, Rule, Severity
-from raftctl.guards import LAG_MAX, SPACE_RESERVE_BYTES, way_back_of_gone
-from raftctl.model import index_of
+from raftctl.guards import LAG_MAX, SPACE_RESERVE_BYTES
+from raftctl.model import NodeStatus, index_of
 from raftctl.output.text import human_bytes, human_ms
+from raftctl.ways_back import of_gone, of_new_life, of_older_copy
 
 ENTRIES_SINCE_SNAPSHOT_MAX: Final = 100_000
 """Twenty times the engine's default; a start has to apply them all again."""
@@ -37,7 +38,7 @@ def _engine(facts: Facts) -> Iterator[Diagnosis]:
             evidence = f"its engine failed: {status.fatal}"
             fix = "mend what it names, then restart its process; raft-engine inspect DATA_DIR looks at its files"
             if status.directory_gone:
-                fix = way_back_of_gone(status.node_id)
+                fix = of_gone(facts.now, status.node_id)
             yield Diagnosis(severity=Severity.BAD, node=status.node_id, evidence=evidence, fix=fix)
         elif status.stopped:
             url = quote(f"{_url(facts, status.node_id)}/v1/node/start-raft")
@@ -56,7 +57,7 @@ def _life(facts: Facts) -> Iterator[Diagnosis]:
         lives = facts.now.membership.incarnations.get(status.node_id, ())
         if facts.now.is_new_life(status):
             evidence = f"its directory is new (life {status.incarnation[:8]}), the cluster knows {lives[-1][:8]}"
-            fix = f"raftctl rejoin-node {status.node_id} --blank"
+            fix = of_new_life(facts.now, status.node_id)
             yield Diagnosis(severity=Severity.BAD, node=status.node_id, evidence=evidence, fix=fix)
         elif status.birth != "started":
             fix = "raftctl init gives birth to a cluster; raftctl member add lets it join one"
@@ -84,13 +85,8 @@ def _lag(facts: Facts) -> Iterator[Diagnosis]:
                 severity=Severity.INFO, node=node, evidence=f"is sent a snapshot, {done}", fix=f"raftctl watch --node {node}"
             )
         elif target.state == "reverted" and not _is_new_life(facts, node):
-            fix = (
-                f"stop node {node}, move its data directory away, start it with an empty one, then raftctl rejoin-node {node} "
-                "--blank"
-            )
-            yield Diagnosis(
-                severity=Severity.BAD, node=node, evidence="came back with less than it had acknowledged", fix=fix
-            )
+            evidence = "came back with less than it had acknowledged"
+            yield Diagnosis(severity=Severity.BAD, node=node, evidence=evidence, fix=of_older_copy(node))
         elif target.lag > LAG_MAX:
             heard = f"heard of {human_ms(target.last_ack_ms_ago)} ago"
             fix = "see its disk and its link; a snapshot is sent when the log it needs is gone"
@@ -163,8 +159,17 @@ def _disk(facts: Facts) -> Iterator[Diagnosis]:
         if status.free_bytes < needed:
             evidence = f"{human_bytes(status.free_bytes)} free where its data is; a snapshot needs {human_bytes(needed)}"
             severity = Severity.BAD if status.free_bytes < SPACE_RESERVE_BYTES else Severity.WARN
-            fix = f"free space; raftctl purge-log --upto {index_of(status.snapshot) or 1} --node {status.node_id} drops old log"
-            yield Diagnosis(severity=severity, node=status.node_id, evidence=evidence, fix=fix)
+            yield Diagnosis(severity=severity, node=status.node_id, evidence=evidence, fix=_room(status))
+
+
+def _room(status: NodeStatus) -> str:
+    """A purge is offered only where there is something that may go, and an engine that lets it go."""
+    end = index_of(status.snapshot)
+    if status.stopped or status.fatal is not None:
+        return "make room where its data is, then restart its process: it goes on with what it has"
+    if end > index_of(status.purged):
+        return f"make room where its data is; raftctl purge-log --upto {end} --node {status.node_id} drops old log"
+    return "make room where its data is: there is no log in it that a snapshot covers and that could be dropped"
 
 
 def _alarms(facts: Facts) -> Iterator[Diagnosis]:

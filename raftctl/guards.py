@@ -17,6 +17,7 @@ from raftctl.errors import CtlError, usage
 from raftctl.model import NodeStatus, index_of
 from raftctl.output.text import human_bytes, human_ms, listed
 from raftctl.survey import Survey
+from raftctl.ways_back import is_older_copy, of_gone, of_new_life, of_older_copy, of_silent, to_a_quorum
 
 LAG_MAX: Final = 5000
 """Entries another voter may be behind: openraft's replication_lag_threshold."""
@@ -184,13 +185,16 @@ def purge_rules(status: NodeStatus, upto: int, *, strict: bool) -> list[Finding]
     purged = index_of(status.purged)
     if upto <= purged:
         return [finding("snapshot-covers", True, f"purged up to {purged} already", "nothing to do")]
-    hint = f"raftctl snapshot --node {status.node_id}"
+    runs = not status.stopped and status.fatal is None
+    hint = (
+        f"raftctl snapshot --node {status.node_id}" if runs else "its engine does not run; raftctl doctor says what mends it"
+    )
     measured = f"the snapshot of node {status.node_id} ends at {end}" if end else f"node {status.node_id} has no snapshot"
     if strict:
         applied = index_of(status.applied)
         if upto > applied:
             hint = f"node {status.node_id} has applied {applied} entries: no snapshot covers more; leave out --strict"
-        elif end > purged:
+        elif end > purged and runs:
             hint = f"{hint}, then the same again; without --strict it would purge up to {end}"
         needs = f"a snapshot up to {upto}, as --strict demands"
         return [finding("snapshot-covers", upto <= end, measured, needs, hint=hint)]
@@ -243,32 +247,27 @@ def _identity(survey: Survey, target: int) -> Finding:
             if report is not None and report.error is not None
             else "no endpoint and no member has this id"
         )
-        hint = "way A needs the node's endpoint; start its process first, restart it if it hangs"
+        hint = f"node {target} is wiped through its endpoint: start its process first, restart it if it hangs"
         return finding("identity", False, f"node {target} does not answer: {why}", threshold, hint=hint)
     lives = survey.membership.incarnations.get(target, ())
     named = f"named: {listed(life[:8] for life in lives)}" if lives else "no life of it is named"
     measured = f"{status.cluster}/{target}, incarnation {status.incarnation[:8]}, {named}"
     if status.directory_gone:
         told = f"{measured}; its engine stopped: its directory was moved, removed or replaced"
-        return finding("identity", False, told, threshold, hint=way_back_of_gone(target))
+        return finding("identity", False, told, threshold, hint=of_gone(survey, target))
+    if is_older_copy(survey, status):
+        told = f"{measured}; it has less than it acknowledged, and may have forgotten votes too"
+        return finding("identity", False, told, threshold, hint=of_older_copy(target))
     fresh = status.birth != "started" or (bool(lives) and status.incarnation not in lives)
     hint = ""
     if fresh and lives:
-        hint = f"its directory is new: raftctl rejoin-node {target} --blank"
+        hint = f"its directory is new: {of_new_life(survey, target)}"
     same_cluster = survey.view is not None and (status.cluster, status.cluster_id) == (
         survey.view.cluster,
         survey.view.cluster_id,
     )
     started = status.birth == "started"
     return finding("identity", same_cluster and started and status.incarnation in lives, measured, threshold, hint=hint)
-
-
-def way_back_of_gone(node: int) -> str:
-    """Return what to do about a directory that was taken away under a running node."""
-    return (
-        f"put the directory of node {node} back and restart its process; if it is lost, restart the process with an "
-        f"empty directory, then raftctl rejoin-node {node} --blank"
-    )
 
 
 def _others(survey: Survey, target: int) -> list[int]:
@@ -283,7 +282,8 @@ def one_leader(survey: Survey) -> Finding:
     agree = survey.leader is not None and words == [(survey.leader.node_id, survey.leader.term)]
     measured = listed(f"{f'node {leader}' if leader else 'nobody'} leads term {term}" for leader, term in words)
     who = "1 voter says" if len(asked) == 1 else f"{len(asked)} voters say"
-    return finding("one-leader", agree, f"{who}: {measured}", "all say the same leader and term")
+    hint = "if it lasts, raftctl doctor says what mends it"
+    return finding("one-leader", agree, f"{who}: {measured}", "all say the same leader and term", hint=hint)
 
 
 def _not_leader(survey: Survey, target: int) -> Finding:
@@ -456,15 +456,24 @@ def _blank_target(survey: Survey, target: int, *, starts: bool) -> Finding:
     threshold = "a voter whose present life the configuration does not name"
     if status is None:
         measured = f"node {target} does not answer" + ("; it is started first" if starts else "")
-        hint = "" if starts else f"start its process with an empty directory, then: raftctl rejoin-node {target} --blank"
+        hint = "" if starts else of_silent(survey, target)
         return finding("blank-target", starts and is_voter, measured, threshold, hint=hint)
     measured = f"incarnation {status.incarnation[:8]}, {status.birth}; named: {listed(life[:8] for life in lives)}"
     same_cluster = survey.view is not None and status.cluster == survey.view.cluster
     is_blank = bool(lives) and status.incarnation not in lives
-    hint = f"it has its data and its vote: raftctl rejoin-node {target}" if not is_blank and is_voter else ""
+    hint = _way_of_named_life(survey, status) if not is_blank and is_voter else ""
     if is_blank and not is_voter:
         hint = f"a learner has no vote to lose: raftctl allow-next-revert --to {target}"
     return finding("blank-target", is_voter and same_cluster and is_blank, measured, threshold, hint=hint)
+
+
+def _way_of_named_life(survey: Survey, status: NodeStatus) -> str:
+    """Return what to do about a node that is the life which the configuration names, so that it is not let in as another."""
+    if status.directory_gone:
+        return of_gone(survey, status.node_id)
+    if is_older_copy(survey, status):
+        return of_older_copy(status.node_id)
+    return f"it has its data and its vote: raftctl rejoin-node {status.node_id}"
 
 
 def quorum_without_target(survey: Survey, target: int) -> Finding:
@@ -473,9 +482,9 @@ def quorum_without_target(survey: Survey, target: int) -> Finding:
     quorum = count // 2 + 1
     up = [node_id for node_id in _others(survey, target) if node_id not in survey.down]
     measured = f"{len(up)} of {count} voters besides node {target} are up"
-    hint = ""
+    hint = to_a_quorum(survey, without=target)
     if count <= 2:
-        hint = "with so few voters nobody can decide without it: bring its directory back from a copy of its disk"
+        hint = f"with so few voters nobody can decide without it: put the directory of node {target} back as it was when it stopped"
     return finding("quorum-without-target", len(up) >= quorum, measured, f"at least {quorum}", hint=hint)
 
 

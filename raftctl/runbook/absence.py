@@ -62,7 +62,7 @@ def target_member(survey: Survey, node: int) -> Finding:
         return finding("target-member", False, f"members are {told or 'none'}", f"node {node} is a member")
     if status is None or node in survey.down:
         measured = "it does not answer" if status is None else "its engine does not run, or its directory is another's"
-        hint = f"start it first; what is wrong with it: raftctl doctor --node {node}"
+        hint = f"start node {node} first, restart it if it hangs; raftctl doctor says what is wrong with it"
         return finding("target-member", False, f"node {node}: {measured}", "it runs as the member it is", hint=hint)
     return finding("target-member", True, f"a {survey.role(node)}, {status.state}", f"node {node} is a member and runs")
 

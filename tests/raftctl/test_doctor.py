@@ -58,9 +58,9 @@ def joint(cluster):
         status["membership"] = {**status["membership"], "configs": [[1, 2, 3], [1, 2]], "committed": False}
 
 
-def blank(cluster):
-    cluster.nodes[3].update(incarnation="f" * 32, birth="blank")
-    cluster.nodes[3]["membership"] = {"configs": [], "learners": [], "nodes": {}, "log_id": None, "committed": False}
+def blank(cluster, node=3):
+    cluster.nodes[node].update(incarnation="f" * 32, birth="blank")
+    cluster.nodes[node]["membership"] = {"configs": [], "learners": [], "nodes": {}, "log_id": None, "committed": False}
 
 
 CASES = {
@@ -165,8 +165,34 @@ def test_without_a_quorum_it_exits_with_11(cluster, raftctl):
     cluster.lead(None)
     cluster.down |= {2: REFUSED, 3: REFUSED}
     rules = found(raftctl, code=11)
-    assert "start node 2 and 3" == rules["quorum"]["fix"]
+    assert "start node 2 and 3 with the directories they had" == rules["quorum"]["fix"]
     assert "none could win" in rules["leader"]["evidence"]
+
+
+def test_without_a_quorum_lost_directories_are_put_back_and_no_new_life_is_spoken_of(cluster, raftctl):
+    cluster.lead(None)
+    for node in (2, 3):
+        blank(cluster, node)
+    findings = raftctl("doctor -o json", code=11).data["findings"]
+    assert not any("--blank" in one["fix"] or "start node" in one["fix"] for one in findings)
+    (quorum,) = [one["fix"] for one in findings if one["rule"] == "quorum"]
+    assert quorum.startswith("put the directory of node 2 or 3 back as it was when it stopped")
+
+
+def test_a_directory_that_was_taken_away_is_not_given_up_without_a_quorum(cluster, raftctl):
+    cluster.nodes[3].update(state="shutdown", fatal="whatever it says", fatal_code="directory_gone")
+    cluster.down[2] = REFUSED
+    fixes = [one["fix"] for one in raftctl("doctor -o json", code=11).data["findings"]]
+    assert any("put the directory of node 3 back" in fix for fix in fixes)
+    assert not any("--blank" in fix for fix in fixes)
+
+
+@pytest.mark.parametrize("more", [{"state": "shutdown", "fatal": "ENOSPC"}, {"snapshot": None}, {"purged": log_id(50)}])
+def test_on_a_full_disk_no_purge_is_offered_that_would_be_refused(cluster, raftctl, more):
+    cluster.nodes[2].update(free_bytes=10**6, **more)
+    fix = found(raftctl)["disk"]["fix"]
+    assert fix.startswith("make room where its data is")
+    assert "purge-log" not in fix
 
 
 def test_when_nobody_answers_it_exits_with_4(cluster, raftctl):

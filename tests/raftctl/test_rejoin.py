@@ -9,7 +9,7 @@ import pytest
 
 from raftctl.runbook import catch_up, conduct, engine, rejoin_blank
 from raftctl.runbook.journal import read_runs
-from tests.raftctl.fake_cluster import DIGEST, problem
+from tests.raftctl.fake_cluster import DIGEST, log_id, problem
 from tests.raftctl.killing import Clock
 from tests.raftctl.rejoin_cluster import WELL, RejoinCluster, mocked
 
@@ -405,7 +405,52 @@ def test_with_two_voters_way_b_is_refused_and_says_what_is_left(cluster: RejoinC
     cluster.lose(3)
     error = raftctl(f"{BLANK} -o json", code=5).error
     assert ["quorum-without-target"] == error["rule_ids"]
-    assert "a copy of its disk" in error["hint"]
+    assert "as it was when it stopped" in error["hint"]
+
+
+@pytest.mark.parametrize("line", [LINE, BLANK])
+@pytest.mark.parametrize(
+    "copy",
+    [
+        lambda c: c.target(3).update(state="reverted"),
+        lambda c: c.nodes[3].update(alarms=[{"code": "older_copy", "detail": "d", "hint": "h", "node": 3}]),
+    ],
+)
+def test_an_older_copy_is_refused_either_way_and_sent_to_begin_afresh(cluster: RejoinCluster, raftctl, line, copy):
+    copy(cluster)
+    hint = raftctl(f"{line} -o json", code=5).error["hint"]
+    assert hint.startswith(
+        "stop node 3, move its data directory away, start it with an empty one, then raftctl rejoin-node 3"
+    )
+    assert [] == cluster.mutations
+
+
+def test_a_wiped_node_that_is_fenced_kept_its_vote_and_is_no_older_copy(cluster: RejoinCluster, raftctl):
+    cluster.target(3).update(state="reverted")
+    cluster.nodes[3].update(recovering={"until": log_id(90), "reason": "wiped"})
+    assert ["no-lock"] == raftctl(f"{LINE} -o json", code=5).error["rule_ids"]
+
+
+def test_a_directory_that_was_taken_away_is_not_said_to_be_there(cluster: RejoinCluster, raftctl):
+    cluster.nodes[3].update(state="shutdown", fatal="whatever it says", fatal_code="directory_gone")
+    hint = raftctl(f"{BLANK} -o json", code=5).error["hint"]
+    assert hint.startswith("put the directory of node 3 back and restart its process; if it is lost")
+
+
+@pytest.mark.parametrize("others", [(), (2,)])
+def test_a_node_that_is_perhaps_only_stopped_is_not_told_to_give_its_directory_up(cluster: RejoinCluster, raftctl, others):
+    cluster.down |= dict.fromkeys((3, *others), REFUSED)
+    hint = raftctl(f"{BLANK} -o json", code=5).error["hint"]
+    assert hint.startswith("start its process with the directory it had")
+    assert ("--blank" in hint) is not bool(others)
+
+
+def test_without_a_quorum_of_the_others_a_lost_directory_is_put_back(cluster: RejoinCluster, raftctl):
+    cluster.lead(None)
+    for node in (2, 3):
+        cluster.nodes[node].update(incarnation="f" * 32, birth="blank")
+    hint = raftctl(f"{BLANK} -o json", code=5).error["hint"]
+    assert "put the directory of node 2 back as it was when it stopped" in hint
 
 
 def test_a_node_that_has_its_data_is_not_let_in_as_a_new_life(cluster: RejoinCluster, raftctl):

@@ -41,8 +41,8 @@ ASKS = {
     "raftctl.plain_http",
     "raftctl.survey",
 }
-LOOKS = {"raftctl.commands.observe", "raftctl.guards", "raftctl.health", "raftctl.output.views"}
-CHANGES = {"raftctl.actions", "raftctl.guards", "raftctl.commands.trigger", "raftctl.trigger_actions"}
+LOOKS = {"raftctl.commands.observe", "raftctl.guards", "raftctl.health", "raftctl.output.views", "raftctl.ways_back"}
+CHANGES = {"raftctl.actions", "raftctl.guards", "raftctl.commands.trigger", "raftctl.trigger_actions", "raftctl.ways_back"}
 FOREIGN = {"msgspec", "platformdirs", "tomli", "typing_extensions"}
 SLOW = {
     "asyncio",

@@ -321,3 +321,11 @@ def test_a_wrong_command_line_is_2_and_nothing_is_sent(cluster, raftctl, line):
 def test_an_unknown_rule_cannot_be_overridden(cluster, raftctl):
     assert "no such rule" in raftctl("transfer-leader --to 2 --yes --override gravity", code=2).err
     assert [] == cluster.mutations
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+def test_a_purge_without_a_snapshot_sends_to_one_only_where_it_can_be_made(cluster, raftctl, stopped):
+    cluster.nodes[2].update(snapshot=None, **({"state": "shutdown", "fatal": "ENOSPC"} if stopped else {}))
+    hint = raftctl("purge-log --upto 5 --node 2 --yes -o json", code=5).error["hint"]
+    assert ("raftctl snapshot --node 2" == hint) is not stopped
+    assert ("raftctl doctor" in hint) is stopped

@@ -1,0 +1,86 @@
+"""What to do about a directory that is lost, was taken away or is an older copy, and about a quorum that is lost: in words.
+
+Each is true only in its case. A node that was merely stopped has its vote and is started as it is; one whose directory is lost
+comes back as a new life, and only a quorum of the others can let that in. Without one the old directories are the only way.
+Pure: a survey goes in.
+Source: design of rejoin (the two ways back).
+"""
+
+from __future__ import annotations
+
+from raftctl.model import NodeStatus
+from raftctl.output.text import listed
+from raftctl.survey import Survey
+
+
+def is_older_copy(survey: Survey, status: NodeStatus) -> bool:
+    """Whether a node has less than it acknowledged: nobody knows which votes it forgot. One that was wiped kept its vote."""
+    if survey.is_new_life(status):
+        return False
+    target = survey.replication(status.node_id)
+    is_fenced = target is not None and target.state == "reverted" and status.recovering is None
+    return is_fenced or any(alarm.code == "older_copy" for alarm in status.alarms)
+
+
+def has_quorum_without(survey: Survey, node: int) -> bool:
+    voters = survey.membership.voters
+    return len([other for other in voters if other != node and survey.is_up(other)]) > len(voters) // 2
+
+
+def of_gone(survey: Survey, node: int) -> str:
+    """Of a directory that was taken away under a running node."""
+    back = f"put the directory of node {node} back and restart its process"
+    if not has_quorum_without(survey, node):
+        return f"{back}; only a quorum of the others could let it in with an empty one"
+    return f"{back}; if it is lost, restart the process with an empty directory, then raftctl rejoin-node {node} --blank"
+
+
+def of_older_copy(node: int) -> str:
+    return f"stop node {node}, move its data directory away, start it with an empty one, then raftctl rejoin-node {node} --blank"
+
+
+def of_new_life(survey: Survey, node: int) -> str:
+    """Of a node that runs with an empty directory."""
+    if has_quorum_without(survey, node):
+        return f"raftctl rejoin-node {node} --blank"
+    return (
+        f"put the directory of node {node} back as it was when it stopped, and restart its process; only a quorum of the "
+        "others could let it in with an empty one"
+    )
+
+
+def of_silent(survey: Survey, node: int) -> str:
+    """Of a node that does not answer: perhaps it is only stopped."""
+    start = "start its process with the directory it had"
+    if not has_quorum_without(survey, node):
+        return f"{start}; only a quorum of the others could let it in with an empty one"
+    return f"{start}; only if that is lost, start it with an empty one, then raftctl rejoin-node {node} --blank"
+
+
+def to_a_quorum(survey: Survey, *, without: int | None = None) -> str:
+    """Return what brings back the voters that are missing.
+
+    Args:
+        without: this one is not to be counted on.
+    """
+    down = [node for node in survey.membership.voters if node != without and not survey.is_up(node)]
+    silent = [node for node in down if survey.status(node) is None]
+    lost = [node for node in down if _is_lost(survey, node)]
+    ill = [node for node in down if node not in silent and node not in lost]
+    had = "the directory it had" if len(silent) == 1 else "the directories they had"
+    told = [f"start node {listed(silent)} with {had}"] if silent else []
+    if ill:
+        told.append(f"mend node {listed(ill)} as raftctl doctor says")
+    if lost:
+        told.append(
+            f"put the directory of node {' or '.join(map(str, lost))} back as it was when it stopped, and restart its process; "
+            "a quorum can let others in with an empty one"
+        )
+    return "; ".join(told)
+
+
+def _is_lost(survey: Survey, node: int) -> bool:
+    status = survey.status(node)
+    if status is None:
+        return False
+    return status.directory_gone or survey.is_new_life(status) or is_older_copy(survey, status)
