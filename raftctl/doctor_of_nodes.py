@@ -133,9 +133,20 @@ def _armed(facts: Facts) -> Iterator[Diagnosis]:
     for node, target in (leader.replication or {}).items() if leader is not None else ():
         if target.revert_armed:
             left = f", for {human_ms(target.revert_armed_ms_left)} more" if target.revert_armed_ms_left is not None else ""
-            fix = f"raftctl allow-next-revert --to {node} --no-allow, unless it is about to be wiped"
+            fix = _whose_permission(facts, node)
             evidence = f"may come back once with less than it acknowledged{left}"
             yield Diagnosis(severity=Severity.WARN, node=node, evidence=evidence, fix=fix)
+
+
+def _whose_permission(facts: Facts, node: int) -> str:
+    """A run that did not end gave it, or a rejoin from elsewhere that is under way, or somebody forgot it."""
+    for run, commands in facts.unfinished_runs.items():
+        if f"-rejoin-node-{node}-" in run:
+            return f"run {run} gave it: {', or: '.join(commands)}"
+    status = facts.now.status(node)
+    if status is not None and status.recovering is not None:
+        return f"it was wiped and comes back with it; once it has: raftctl allow-next-revert --to {node} --no-allow"
+    return f"raftctl allow-next-revert --to {node} --no-allow, unless a rejoin of it is under way on another machine"
 
 
 def _timers(facts: Facts) -> Iterator[Diagnosis]:

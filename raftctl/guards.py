@@ -413,7 +413,9 @@ def no_lock(survey: Survey, target: int, lock_holder: str | None) -> Finding:
     hint = ""
     if lock_holder is not None:
         found.append(lock_holder)
-        hint = "wait for it; if its process is dead, the lock ends by itself, and raftctl runs resume RUN goes on with it"
+        hint = (
+            "wait for it; if its process is dead, the lock ends by itself; there, raftctl runs list says what became of it"
+        )
     replication = survey.replication(target)
     if replication is not None and replication.revert_armed:
         found.append(f"node {target} may revert already (for {human_ms(replication.revert_armed_ms_left)} more)")

@@ -16,12 +16,14 @@ from raftctl.survey import Survey
 
 
 def elect(session: Session, survey: Survey, node: int, *, pre_vote: bool) -> Action:
-    """Moderate with a pre-vote; without one, and while a leader lives, severe: it disturbs that leader."""
+    """Moderate with a pre-vote; without one, and while a leader lives, severe: it disturbs that leader. The leader: nothing."""
     status = reached(survey, node)
     leader = survey.leader
-    disturbs = not pre_vote and leader is not None and leader.node_id != node
+    leads = leader is not None and leader.node_id == node
+    disturbs = not pre_vote and leader is not None and not leads
+    tier = Tier.SEVERE if disturbs else Tier.MODERATE
     steps = [f"node {node} campaigns for a term above {survey.term}{'' if pre_vote else ', without asking first'}"]
-    if leader is not None and leader.node_id == node:
+    if leader is not None and leads:
         steps = [f"node {node} leads term {leader.term} already, and goes on"]
     elif leader is not None:
         fate = "would be deposed" if disturbs else "keeps leading unless it is silent"
@@ -36,7 +38,7 @@ def elect(session: Session, survey: Survey, node: int, *, pre_vote: bool) -> Act
         what=f"an election by node {node} of cluster {survey.cluster}{'' if pre_vote else ' without pre-vote'}",
         node=node,
         requested={"pre_vote": pre_vote},
-        tier=Tier.SEVERE if disturbs else Tier.MODERATE,
+        tier=Tier.MILD if leads else tier,
         cluster=survey.cluster,
         send=lambda: session.client.elect(
             node, pre_vote=pre_vote, expect=expectation(status) if leader is not None else None, wait_s=wait_s(session)

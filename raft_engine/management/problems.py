@@ -36,9 +36,7 @@ PROBLEM_JSON: Final = b"application/problem+json"
 _TYPE_PREFIX: Final = "urn:raft-engine:problem:"
 
 
-IF_IT_LASTS: Final = (
-    "if it lasts, look at the nodes' alarms (raftctl doctor, GET /v1/cluster): a full disk ends a node's engine"
-)
+IF_IT_LASTS: Final = "if it lasts, raftctl doctor says why (or see GET /v1/cluster)"
 """What to do about other nodes' silence."""
 
 

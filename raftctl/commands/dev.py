@@ -85,11 +85,19 @@ def _until_led(session: Session, sandbox: Sandbox) -> Survey:
             survey = client.cluster()
             if health_of(survey).condition is Condition.OK:
                 return survey
-            if not again():
-                hint = f"their logs are in {sandbox.directory}; raftctl dev status"
-                raise CtlError("not_observed", f"the nodes are up, but not well: {_worst(survey)}", hint=hint)
+            if any(status.fatal is not None for status in survey.statuses) or not again():
+                message = f"the nodes are up, but not well: {_worst(survey)}"
+                raise CtlError("not_observed", message, hint=_anew(sandbox, survey))
     finally:
         client.close()
+
+
+def _anew(sandbox: Sandbox, survey: Survey) -> str:
+    """Return what to do about nodes that hang or failed: nothing but a new process helps them."""
+    ill = [node.node_id or 0 for node in survey.nodes if node.status is None or node.status.fatal is not None]
+    logs = ", ".join(str(sandbox.log_path(node)) for node in ill if node in sandbox.state.nodes)
+    told = f"the log says why: {logs}; " if logs else f"their logs are in {sandbox.directory}; "
+    return f"{told}raftctl dev down, then raftctl dev up starts all of them anew"
 
 
 def _worst(survey: Survey) -> str:

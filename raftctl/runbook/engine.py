@@ -47,7 +47,7 @@ import msgspec
 
 from raftctl.client import ClusterClient
 from raftctl.confirm import Tier
-from raftctl.errors import CtlError
+from raftctl.errors import CtlError, ExitCode
 from raftctl.guards import Finding
 from raftctl.output.tables import Tone
 from raftctl.runbook.journal import Journal, Record
@@ -269,6 +269,8 @@ class Run:
             return self.needs_attention(runbook, CtlError("needs_attention", told))
         if reason is not None:
             return self._no_way_back(runbook, error, reason)
+        if not to_undo and error.exit_code is ExitCode.ATTENTION:
+            return self.needs_attention(runbook, error)  # what it began stands: it can be gone on with, or given up
         if steps:
             self.write("undoing", why=error.message)
         for step in to_undo:

@@ -185,11 +185,14 @@ class RunFile(msgspec.Struct, frozen=True, kw_only=True):
     def check_intact(self) -> None:
         """Raises: CtlError: `journal_damaged`, naming the line."""
         if self.broken_at is not None:
+            hint = f"look with: raftctl runs show {self.run_id}; bring the cluster back by hand, or copy the journal again"
+            if self.path.parent != runs_path():
+                hint = "copy it again from where it was written, with raftctl runs export"
             raise CtlError(
                 "journal_damaged",
                 f"line {self.broken_at} of {self.path} is not what was written there, or lines before it are not; "
                 "a run is not continued on what cannot be trusted",
-                hint=f"look with: raftctl runs show {self.run_id}; bring the cluster back by hand, or copy the journal again",
+                hint=hint,
             )
         if self.began.get("journal", FORMAT) > FORMAT:
             message = f"{self.path} has format {self.began['journal']}, this version reads up to {FORMAT}"

@@ -26,7 +26,7 @@ import msgspec
 from raftctl.client import ClusterClient
 from raftctl.errors import CtlError
 from raftctl.output.text import human_seconds, printable
-from raftctl.runbook.journal import now_text
+from raftctl.runbook.journal import RESUMABLE, find_run, now_text
 
 KEY: Final = b"raftctl/lock"
 TTL_S: Final = 120.0
@@ -112,7 +112,20 @@ def holder_text(client: ClusterClient) -> str | None:
         held = look(client)
     except CtlError:
         return None
-    return str(held.holder) if held is not None and held.holder.left_s() > 0 else None
+    if held is None or held.holder.left_s() <= 0 or _is_over(held.holder):
+        return None
+    return str(held.holder)
+
+
+def _is_over(holder: Holder) -> bool:
+    """Whether its run is one of this machine's that has ended: there was no quorum then to give the lock back."""
+    if holder.host != socket.gethostname():
+        return False
+    try:
+        run = find_run(holder.run)
+    except CtlError:
+        return False
+    return bool(run.records) and run.broken_at is None and run.outcome not in RESUMABLE
 
 
 class ClusterLock:
@@ -156,7 +169,7 @@ class ClusterLock:
 
     def _may_replace(self, holder: Holder, *, resuming: bool) -> bool:
         """The journal's own lock says that no other process of this machine is at this run."""
-        return holder.left_s() <= 0 or (resuming and self._is_leftover(holder))
+        return holder.left_s() <= 0 or (resuming and self._is_leftover(holder)) or _is_over(holder)
 
     def _locked(self, holder: Holder) -> CtlError:
         left = max(0.0, holder.left_s())

@@ -111,7 +111,9 @@ def test_who_asks_the_wrong_node_while_nobody_leads_is_told_to_ask_again():
 
 @pytest.mark.parametrize("code", ["no_leader", "no_quorum", "outcome_unknown", "timed_out"])
 def test_what_waits_for_other_nodes_has_a_hint_that_leads_to_their_alarms(code):
-    assert "GET /v1/cluster" in problem_body(ProblemError(code, ""), leader_metrics()).hint
+    hint = problem_body(ProblemError(code, ""), leader_metrics()).hint
+    assert "raftctl doctor says why (or see GET /v1/cluster)" in hint
+    assert "disk" not in hint, "of many reasons"
 
 
 def test_a_write_that_is_not_committed_in_time_leads_to_the_nodes_alarms():

@@ -247,6 +247,20 @@ def test_a_runbook_that_did_not_end_is_found(cluster, raftctl):
     assert f"raftctl runs resume {run_id}" in found(raftctl)["unfinished-runs"]["fix"]
 
 
+def test_a_permission_that_a_rejoin_needs_is_not_to_be_taken_from_it(cluster, raftctl):
+    from raftctl.runbook.journal import FORMAT, Journal
+
+    cluster.target(3).update(revert_armed=True)
+    assert "unless a rejoin of it is under way" in found(raftctl)["armed"]["fix"]
+    cluster.nodes[3]["recovering"] = {"until": log_id(90), "reason": "wiped"}
+    assert "once it has: raftctl allow-next-revert --to 3 --no-allow" in found(raftctl)["armed"]["fix"]
+    journal = Journal.begin("rejoin-node-3")
+    journal.write("run_begun", journal=FORMAT, command="rejoin-node", cluster="demo", params={}, node=3)
+    journal.close()
+    resume, abort = f"raftctl runs resume {journal.run_id}", f"raftctl runs abort {journal.run_id}"
+    assert f"run {journal.run_id} gave it: {resume}, or: {abort}" == found(raftctl)["armed"]["fix"]
+
+
 def test_no_abort_is_offered_for_a_run_that_has_no_way_back(cluster, raftctl):
     from raftctl.runbook.journal import FORMAT, Journal
 

@@ -61,6 +61,13 @@ def test_leadership_goes_to_a_drained_node_when_there_is_no_other(cluster, raftc
     assert raftctl(f"{DRAIN} -o json").data["handed_to"] == cluster.leader != 1
 
 
+def test_the_drain_of_a_silent_node_sends_to_a_doctor_that_can_be_called(cluster, raftctl):
+    cluster.down[3] = httpx.ReadTimeout("paused")
+    hint = raftctl("drain 3 --yes -o json", code=5).error["hint"]
+    assert "restart it if it hangs; raftctl doctor says" in hint
+    assert "doctor --node" not in hint
+
+
 def test_a_drain_is_taken_back(cluster, raftctl):
     raftctl(DRAIN)
     assert "campaigns again" in raftctl("drain 1 --undo --yes").out

@@ -206,6 +206,18 @@ def test_a_failure_after_the_wipe_gives_the_node_its_data_back(cluster, raftctl)
     assert cluster.nodes[3]["last_log"]["index"] >= 100
 
 
+def test_a_catch_up_that_was_undone_for_its_time_is_not_said_to_go_on(cluster, raftctl):
+    def restored(request: httpx.Request) -> httpx.Response:
+        cluster.restores_for.clear()
+        return cluster._act(3, "/v1/node/restore", json.loads(request.content))
+
+    cluster.restores_for[3] = 1000
+    cluster.answers("/v1/node/restore", restored)
+    error = raftctl(f"{LINE} --timeout 1ms -o json", code=8).error
+    assert "--timeout allows 0.0 s" in error["message"]
+    assert error["hint"] is None
+
+
 def test_an_undo_that_fails_asks_for_attention_and_can_be_repeated(cluster, raftctl):
     broken = problem(500, "start_failed", "no such directory")
     cluster.answers("/v1/node/start-raft", broken, broken)

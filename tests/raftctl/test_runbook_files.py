@@ -144,6 +144,17 @@ def test_a_step_that_fails_has_the_steps_before_it_undone(cluster, raftctl, book
     assert cluster.nodes[1]["runtime_config"]["enable_elect"] is True
 
 
+def test_a_command_that_failed_with_nothing_to_undo_can_be_gone_on_with_or_given_up(cluster, raftctl, book, tmp_path: Path):
+    path = book(f'[[steps]]\ndo = "command"\nrun = "ls {tmp_path}/there"')
+    error = raftctl(f"runbook run {path} --yes -o json", code=9).error
+    (run,) = read_runs()
+    assert ("needs_attention", f"raftctl runs resume {run.run_id}" in error["hint"]) == (run.outcome, True)
+    (tmp_path / "there").touch()
+    raftctl(f"runs resume {run.run_id}")
+    (run,) = read_runs()
+    assert "done" == run.outcome
+
+
 def test_a_restart_of_all_takes_the_leader_last(cluster, raftctl, book):
     path = book('[[steps]]\ndo = "restart"\nnodes = "all"\n[[steps]]\ndo = "wait"\nuntil = "healthy"')
     raftctl(f"runbook run {path} --yes")

@@ -11,6 +11,7 @@ from raftctl.errors import CtlError
 from raftctl.http import Http
 from raftctl.http_client import HttpClusterClient
 from raftctl.runbook import lock as lock_module
+from raftctl.runbook.journal import Journal
 from raftctl.runbook.lock import KEY, ClusterLock, holder_text, look
 from tests.raftctl.fake_cluster import FakeCluster, problem, url
 from tests.raftctl.killing import Clock
@@ -75,6 +76,26 @@ def test_it_is_given_back_though_a_reply_was_lost(cluster, client, carried_out: 
     cluster.answers(PATH, lost, method="DELETE")
     lock.release()
     assert {} == cluster.keys
+
+
+@pytest.mark.parametrize("outcome", ["undone", "needs_attention"])
+def test_what_a_run_of_this_machine_left_when_it_was_over_is_in_nobodys_way(
+    cluster, client, tmp_path, monkeypatch: pytest.MonkeyPatch, outcome: str
+):
+    monkeypatch.setenv("RAFTCTL_STATE", str(tmp_path))
+    run = Journal.begin("drain-1")
+    held_by(client, run.run_id)
+    run.write("run_begun", command="drain")
+    assert holder_text(client) is not None
+    run.write("run_ended", outcome=outcome)
+    run.close()
+    if outcome == "needs_attention":
+        assert run.run_id in (holder_text(client) or "")
+        return
+    assert holder_text(client) is None
+    held_by(client, "two")
+    rewrite(cluster, run=run.run_id, host="another")
+    assert holder_text(client) is not None
 
 
 def test_it_ends_by_itself_some_time_after_its_holder_died(cluster, client):

@@ -131,3 +131,13 @@ def test_a_torn_last_line_is_told_and_does_no_harm(raftctl, stuck):
 def test_an_unknown_run_is_13(cluster, raftctl, verb):
     raftctl(f"runs {verb} never-was", code=13)
     raftctl(f"runs {verb} ./never-was.jsonl", code=13)
+
+
+def test_a_damaged_copy_is_to_be_copied_again_and_no_run_is_named_that_is_not_here(raftctl, stuck, tmp_path, monkeypatch):
+    target = tmp_path / "copy.jsonl"
+    raftctl(f"runs export {stuck}", "--to", str(target))
+    target.write_text(target.read_text().replace('"rejoin-node"', '"drain"', 1))
+    monkeypatch.setenv("RAFTCTL_STATE", str(tmp_path / "elsewhere"))
+    error = raftctl("runs resume -o json", str(target), code=9).error
+    assert "journal_damaged" == error["code"]
+    assert "copy it again from where it was written, with raftctl runs export" == error["hint"]

@@ -128,3 +128,25 @@ def test_dev_up_counts_what_it_started(cluster, raftctl, monkeypatch, tmp_path, 
     monkeypatch.setattr(Sandbox, "start", start)
     monkeypatch.setattr(dev, "_until_led", lambda session, _: session.client.cluster())
     assert told in raftctl("dev up --dir", str(tmp_path / "sandbox")).err
+
+
+def test_dev_up_does_not_wait_for_a_failed_node_and_says_how_to_start_it_anew(cluster, raftctl, monkeypatch, tmp_path):
+    from types import SimpleNamespace
+
+    from raftctl.commands import dev
+    from raftctl.errors import CtlError
+    from raftctl.session import Session
+    from raftctl.settings import Flags
+    from tests.raftctl.fake_cluster import url
+
+    cluster.nodes[2].update(state="shutdown", fatal="no space left")
+    monkeypatch.setattr(dev, "poll", lambda *_, **__: pytest.fail)
+    sandbox = SimpleNamespace(
+        endpoints=[url(node) for node in (1, 2, 3)],
+        check_alive=lambda: None,
+        state=SimpleNamespace(nodes={1: 0, 2: 0, 3: 0}),
+        log_path=lambda node: tmp_path / f"n{node}" / "node.log",
+    )
+    with pytest.raises(CtlError) as caught:
+        dev._until_led(Session(Flags()), sandbox)
+    assert f"{tmp_path}/n2/node.log; raftctl dev down, then raftctl dev up" in caught.value.hint

@@ -329,3 +329,8 @@ def test_a_purge_without_a_snapshot_sends_to_one_only_where_it_can_be_made(clust
     hint = raftctl("purge-log --upto 5 --node 2 --yes -o json", code=5).error["hint"]
     assert ("raftctl snapshot --node 2" == hint) is not stopped
     assert ("raftctl doctor" in hint) is stopped
+
+
+@pytest.mark.parametrize("line", ["elect", "elect --node 1 --no-pre-vote"])
+def test_an_election_by_the_leader_changes_nothing_and_needs_no_yes(cluster, raftctl, line):
+    assert raftctl(f"{line} -o json").data["changed"] is False
