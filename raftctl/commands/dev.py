@@ -61,7 +61,7 @@ def up(
     current = _write_context(sandbox)
     told = f"context {CONTEXT} {'is current' if current else f'was written; use it with: raftctl context use {CONTEXT}'}"
     data = {"directory": str(path), "context": CONTEXT, "current": current, **survey_data(survey)}
-    view: list[Table | str] = [headline(survey), "", status_table(survey, wide=False), "", told]
+    view: list[Table | str] = [session.output.prose(headline(survey)), "", status_table(survey, wide=False), "", told]
     session.output.show("dev", data, view, names=[node.node_id for node in survey.nodes])
 
 

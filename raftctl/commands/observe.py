@@ -56,9 +56,9 @@ def _show_status(session: Session, survey: Survey) -> None:
         output.warn(warning)
     data = views.survey_data(survey)
     alarms = views.alarm_lines(survey)
-    view: list[Table | str] = [views.status_table(survey, wide=output.wide), *alarms]
+    view: list[Table | str] = [views.status_table(survey, wide=output.wide), *map(output.prose, alarms)]
     if survey.statuses:
-        view = [views.headline(survey), "", *view]
+        view = [output.prose(views.headline(survey)), "", *view]
     output.show("status", data, view, items=data["nodes"] if not survey.statuses else [data], names=views.node_names(survey))
 
 
@@ -98,7 +98,7 @@ def health(
         "failure_tolerance": quorum.tolerance,
         "checks": checks,
     }
-    line = views.headline(survey) if survey.statuses else "No node answers."
+    line = session.output.prose(views.headline(survey)) if survey.statuses else "No node answers."
     view: list[Table | str] = [line, "", views.health_table(verdict)]
     session.output.show("health", data, view, items=checks, names=[verdict.condition.value])
     session.exit_code = EXIT_OF[verdict.condition]

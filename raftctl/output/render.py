@@ -13,7 +13,7 @@ from typing import TextIO
 from raftctl.errors import CtlError
 from raftctl.output import document
 from raftctl.output.tables import Table, Tone, drawn, paint, plain
-from raftctl.output.text import printable
+from raftctl.output.text import folded, printable
 from raftctl.settings import ColorChoice, OutputFormat, Settings
 
 View = Sequence[Table | str]
@@ -77,6 +77,10 @@ class Output:
         if not stream.isatty():
             return plain(part)
         return drawn(part, terminal_columns(stream), color=self._colors(stream))
+
+    def prose(self, text: str) -> str:
+        """Return a sentence for a view, on several lines where a terminal is too narrow for one; it must be printable already."""
+        return folded(text, terminal_columns(sys.stdout)) if sys.stdout.isatty() else text
 
     def line(self, text: str, tone: Tone = Tone.PLAIN) -> str:
         """Return a line for a view; `text` must be printable already."""

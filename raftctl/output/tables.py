@@ -7,10 +7,10 @@ Source: contract section 5.
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final, NamedTuple
 
-from raftctl.output.text import printable
+from raftctl.output.text import folded, listed, printable
 
 
 class Tone(enum.StrEnum):
@@ -30,8 +30,15 @@ class Cell(NamedTuple):
 
 
 class Column(NamedTuple):
+    """What a terminal that is too narrow does about it.
+
+    `spare`: 0: never left out; of the others the highest goes first. `below`: its texts go to lines below the table.
+    """
+
     title: str
     right: bool = False
+    spare: int = 0
+    below: bool = False
 
 
 class Table(NamedTuple):
@@ -68,6 +75,8 @@ def drawn(table: Table, width: int, *, color: bool) -> str:
     fitting = _fitting(table, width, color=color)
     if fitting is not None:
         return fitting
+    if any(column.spare or column.below for column in table.columns):
+        return _narrowed(table, width, color=color)
     import io
 
     from rich.console import Console
@@ -96,6 +105,35 @@ def _fitting(table: Table, width: int, *, color: bool) -> str | None:
     for row, line in zip(table.rows, lines[1:], strict=True):
         painted.append(_painted(row, line, color=color))
     return "\n".join(painted)
+
+
+def _narrowed(table: Table, width: int, *, color: bool) -> str:
+    """Return the table without what there is no room for; no word and no number is broken."""
+    below = [at for at, column in enumerate(table.columns) if column.below]
+    spare = sorted((-column.spare, at) for at, column in enumerate(table.columns) if column.spare and not column.below)
+    gone = set(below)
+    lines = _fitting(_without(table, gone), width, color=color)
+    for _, at in spare:
+        if lines is not None:
+            break
+        gone.add(at)
+        lines = _fitting(_without(table, gone), width, color=color)
+    found = [lines if lines is not None else plain(_without(table, gone))]
+    left_out = [column.title for at, column in enumerate(table.columns) if at in gone and at not in below]
+    if left_out:
+        found.append(folded(f"(no room for {listed(left_out)})", width))
+    for row in table.rows:
+        for at in below:
+            if text := _text(row[at]).strip():
+                cell = row[at]
+                told = folded(f"{table.columns[0].title.lower()} {_text(row[0])}: {text}", width)
+                found.append(paint(told, cell.tone if isinstance(cell, Cell) else Tone.PLAIN, color=color))
+    return "\n".join(found)
+
+
+def _without(table: Table, gone: Collection[int]) -> Table:
+    kept = [at for at in range(len(table.columns)) if at not in gone]
+    return Table([table.columns[at] for at in kept], [[row[at] for at in kept] for row in table.rows])
 
 
 def _painted(row: Sequence[Cell | str], line: str, *, color: bool) -> str:

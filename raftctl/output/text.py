@@ -13,9 +13,23 @@ from typing import Final
 _DANGEROUS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 
 
+_TIED: Final = "\xa0"
+"""Stands for a space at which no line ends."""
+_COMMAND: Final = re.compile(r"raftctl [a-z][a-z-]*(?: [a-z][a-z-]*(?= --| [0-9]))?(?: --?[a-z-]+| [0-9]+)*")
+
+
 def printable(text: str) -> str:
     """Return `text` on one line, every control character visible."""
     return _DANGEROUS.sub(lambda match: _escaped(match[0]), text)
+
+
+def folded(text: str, width: int, indent: str = "  ") -> str:
+    """Return `text` on lines of at most `width`, broken between words only, and not within a command: it may be copied."""
+    import textwrap
+
+    whole = _COMMAND.sub(lambda match: match[0].replace(" ", _TIED), text)
+    lines = textwrap.wrap(whole, max(width, 20), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(lines).replace(_TIED, " ")
 
 
 def _escaped(character: str) -> str:

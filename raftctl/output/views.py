@@ -22,11 +22,12 @@ _STATE_TONES = {"leader": Tone.GOOD, "candidate": Tone.WARN, "shutdown": Tone.BA
 
 def status_table(survey: Survey, *, wide: bool) -> Table:
     """One row a node: where its log stands, and what is wrong with it."""
-    columns = [Column("NODE", right=True), Column("ROLE"), Column("STATE"), Column("TERM", right=True)]
-    columns += [Column(title, right=True) for title in ("LAST", "COMMIT", "APPLIED", "SNAP", "PURGED", "LAG")]
+    columns = [Column("NODE", right=True), Column("ROLE", spare=2), Column("STATE"), Column("TERM", right=True, spare=4)]
+    spare = {"LAST": 3, "COMMIT": 5, "APPLIED": 1, "SNAP": 6, "PURGED": 7, "LAG": 0}
+    columns += [Column(title, right=True, spare=rank) for title, rank in spare.items()]
     if wide:
-        columns += [Column("HEARD", right=True), Column("MANAGEMENT"), Column("VERSION")]
-    columns.append(Column("NOTE"))
+        columns += [Column("HEARD", right=True, spare=8), Column("MANAGEMENT", spare=9), Column("VERSION", spare=10)]
+    columns.append(Column("NOTE", below=True))
     return Table(columns, [_status_row(survey, node, wide=wide) for node in survey.nodes])
 
 

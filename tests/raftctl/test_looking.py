@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from raftctl import plain_http
+from tests.raftctl.fake_cluster import log_id
 
 REFUSED = httpx.ConnectError("[Errno 111] Connection refused")
 PAUSED = httpx.ReadTimeout("paused")
@@ -88,6 +89,23 @@ def test_a_node_whose_engine_is_stopped_is_not_called_unreachable(cluster, raftc
     [row] = [row for row in raftctl("status").out.splitlines() if row.split()[:1] == ["3"]]
     assert "its engine is stopped" in row
     assert "unreachable" not in row
+
+
+@pytest.mark.parametrize("width", [60, 66, 70, 76, 80, 100])
+def test_no_number_and_no_word_of_status_is_broken_on_a_narrow_terminal(cluster, raftctl, monkeypatch, width):
+    ends = dict.fromkeys(("last_log", "committed", "applied", "snapshot"), log_id(4139))
+    for status in cluster.nodes.values():
+        status.update(ends, purged=log_id(4065))
+    cluster.down[3] = httpx.ReadTimeout("paused")
+    words = set(raftctl("status").out.split())
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("NO_COLOR", "1")
+    shown = raftctl("status").out
+    assert max(map(len, shown.splitlines())) <= width
+    told = {"node", "3:", "(no", "room", "for", "and"}
+    assert {word.strip(",)") for word in shown.split()} - told <= {word.strip(",)") for word in words}
+    assert {"NODE", "STATE", "LAG", "4139", "unreachable"} <= set(shown.split())
 
 
 def test_status_needs_no_leader(cluster, raftctl):

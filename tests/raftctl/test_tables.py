@@ -34,3 +34,36 @@ def test_a_table_that_does_not_fit_is_folded_and_nothing_is_cut():
     lines = drawn(wide, 40, color=False).splitlines()
     assert max(map(len, lines)) <= 40
     assert (50, 50) == (sum(line.count("x") for line in lines), sum(line.count("y") for line in lines))
+
+
+WHY = "http://127.0.0.1:9103: no answer in 1 s; see raftctl rejoin-node 3 --blank"
+RANKED = Table(
+    [
+        Column("NODE", right=True),
+        Column("LAST", right=True, spare=1),
+        Column("PURGED", right=True, spare=2),
+        Column("N", below=True),
+    ],
+    [["2", "413900", "406500", ""], ["3", "413901", "-", Cell(WHY, Tone.BAD)]],
+)
+
+
+@pytest.mark.parametrize(
+    ("width", "columns"),
+    [(100, "NODE LAST PURGED N"), (60, "NODE LAST PURGED"), (20, "NODE LAST PURGED"), (19, "NODE LAST")],
+)
+def test_a_terminal_that_is_too_narrow_loses_columns_by_their_rank_and_never_breaks_a_number(width, columns):
+    shown = drawn(RANKED, width, color=False)
+    lines = shown.splitlines()
+    assert columns.split() == lines[0].split()
+    assert {"413900", "413901"} <= set(shown.split())
+    assert ("no room for" in " ".join(shown.split())) is ("PURGED" not in columns)
+    assert max(map(len, lines[:3])) <= width
+
+
+def test_what_does_not_fit_beside_a_row_stands_below_the_table_and_can_be_copied():
+    assert drawn(RANKED, 50, color=False).splitlines()[3:] == [
+        "node 3: http://127.0.0.1:9103: no answer in 1 s;",
+        "  see raftctl rejoin-node 3 --blank",
+    ]
+    assert "\x1b[31mnode 3: http" in drawn(RANKED, 50, color=True)
