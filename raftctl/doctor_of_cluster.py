@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from shlex import quote
 from typing import Final
 
@@ -13,6 +13,7 @@ from raftctl.guards import Verdict, config_settled
 from raftctl.health import QUORUM_SILENT_MS_MAX
 from raftctl.http_values import host_and_port
 from raftctl.output.text import human_ms, listed
+from raftctl.survey import Absence, Survey
 from raftctl.ways_back import to_a_quorum
 
 _LOOPBACK: Final = re.compile(r"localhost|127\..*|::1")
@@ -22,16 +23,25 @@ def _leader(facts: Facts) -> Iterator[Diagnosis]:
     survey = facts.now
     if survey.leader is not None or not survey.statuses:
         return
-    able = [chance.node for chance in what_if.chances(survey) if chance.can_win]
+    moved = [node for node in survey.membership.voters if survey.moved_from(node) is not None]
+    able = _winners(survey, [])
+    sure = [node for node in able if node in _winners(survey, [other for other in moved if other != node])]
+    nobody_leads = f"no node leads (latest term {survey.term})"
     if not survey.membership.configs:
         yield Diagnosis(severity=Severity.BAD, evidence="the cluster was not born yet", fix="raftctl init")
+    elif sure:
+        evidence = f"{nobody_leads}, and node {listed(sure)} could win an election"
+        yield Diagnosis(severity=Severity.BAD, evidence=evidence, fix=f"raftctl elect --node {sure[0]}")
     elif able:
-        fix = f"raftctl elect --node {able[0]}"
-        evidence = f"no node leads (latest term {survey.term}), and node {listed(able)} could win an election"
-        yield Diagnosis(severity=Severity.BAD, evidence=evidence, fix=fix)
+        evidence = f"{nobody_leads}, and node {listed(able)} could win only if node {listed(moved)} is reached by its peers"
+        yield Diagnosis(severity=Severity.BAD, evidence=evidence, fix=f"see what is said of node {listed(moved)} (links)")
     else:
-        evidence = f"no node leads (latest term {survey.term}), and none could win an election"
+        evidence = f"{nobody_leads}, and none could win an election"
         yield Diagnosis(severity=Severity.BAD, evidence=evidence, fix="bring back more voters, as the rule quorum says")
+
+
+def _winners(survey: Survey, without: Sequence[int]) -> list[int]:
+    return [chance.node for chance in what_if.chances(survey, without=without) if chance.can_win]
 
 
 def _stale_leader(facts: Facts) -> Iterator[Diagnosis]:
@@ -49,7 +59,7 @@ def _quorum(facts: Facts) -> Iterator[Diagnosis]:
     survey = facts.now
     quorum = survey.quorum
     if quorum.voters and not quorum.reached:
-        evidence = f"{quorum.reachable} of {quorum.voters} voters are up, {quorum.needed} are needed: writes are impossible"
+        evidence = f"{_up(survey)}, {quorum.needed} are needed: writes are impossible"
         yield Diagnosis(severity=Severity.BAD, evidence=evidence, fix=to_a_quorum(survey))
     leader = survey.leader
     silent_ms = leader.last_quorum_acked_ms_ago if leader is not None else None
@@ -65,15 +75,30 @@ def _tolerance(facts: Facts) -> Iterator[Diagnosis]:
     quorum = survey.quorum
     if not quorum.reached or quorum.tolerance:
         return
-    if survey.down:
-        fix = f"bring back node {listed(survey.down)}"
-        evidence = f"{quorum.reachable} of {quorum.voters} voters are up: the next failure stops writes"
-        yield Diagnosis(severity=Severity.WARN, evidence=evidence, fix=fix)
+    if survey.absences:
+        evidence = f"{_up(survey)}: the next failure stops writes"
+        yield Diagnosis(severity=Severity.WARN, evidence=evidence, fix=_bring_back(survey))
     elif quorum.voters < 3:
         evidence = f"{quorum.voters} voter{'s' if quorum.voters > 1 else ''}: no failure is tolerated"
         yield Diagnosis(
             severity=Severity.INFO, evidence=evidence, fix="raftctl member add ID=RAFT,URL; then raftctl member promote ID"
         )
+
+
+def _up(survey: Survey) -> str:
+    """How many voters are up, and why those that answer all the same are not counted."""
+    quorum = survey.quorum
+    told = [f"node {node} {why}" for node, why in survey.absences.items() if why is not Absence.DOWN]
+    why = f" ({listed(told)})" if told else ""
+    return f"{quorum.reachable} of {quorum.voters} voters are up{why}"
+
+
+def _bring_back(survey: Survey) -> str:
+    """Who answers does not lack a start: another rule says what it lacks."""
+    silent = [node for node in survey.absences if survey.status(node) is None]
+    others = [node for node in survey.absences if survey.status(node) is not None]
+    told = [f"bring back node {listed(silent)}"] if silent else []
+    return "; ".join([*told, f"see what is said of node {listed(others)}"] if others else told)
 
 
 def _odd_voters(facts: Facts) -> Iterator[Diagnosis]:

@@ -6,10 +6,13 @@ from collections.abc import Iterator, Mapping
 from shlex import quote
 from typing import Final
 
+import msgspec
+
 from raftctl.doctor import Diagnosis, Facts, Rule, Severity
 from raftctl.guards import LAG_MAX, SPACE_RESERVE_BYTES
-from raftctl.model import NodeStatus, index_of
+from raftctl.model import Address, NodeStatus, index_of
 from raftctl.output.text import human_bytes, human_ms
+from raftctl.survey import Absence
 from raftctl.ways_back import of_gone, of_new_life, of_older_copy
 
 ENTRIES_SINCE_SNAPSHOT_MAX: Final = 100_000
@@ -62,6 +65,44 @@ def _life(facts: Facts) -> Iterator[Diagnosis]:
         elif status.birth != "started":
             fix = "raftctl init gives birth to a cluster; raftctl member add lets it join one"
             yield Diagnosis(severity=Severity.WARN, node=status.node_id, evidence=f"is {status.birth}", fix=fix)
+
+
+def _links(facts: Facts) -> Iterator[Diagnosis]:
+    """Who answers us and not its leader; said only when it was so twice, as every start begins like that.
+
+    Without a leader nobody tells whom he reaches: then only an address that is not the node's own is told.
+    """
+    survey = facts.now
+    leader = survey.leader
+    for node, known in sorted(survey.membership.nodes.items()):
+        status = survey.status(node)
+        if status is None or not survey.runs(node):
+            continue
+        is_cut_off = survey.absence(node) is Absence.UNREACHED and facts.before.absence(node) is Absence.UNREACHED
+        moved = survey.moved_from(node) is not None
+        if leader is not None and is_cut_off:
+            evidence = f"answers here, but node {leader.node_id}, which leads, does not reach it at {known.raft}"
+            fix = f"look at the way from node {leader.node_id} to {known.raft}: listener, firewall, certificates"
+            if moved:
+                evidence += f"; it says itself that it is at {status.advertised.raft}"
+                fix = _move_back(known) + _tell_move(facts, leader, status)
+            yield Diagnosis(severity=Severity.BAD, node=node, evidence=evidence, fix=fix)
+        elif leader is None and moved:
+            evidence = f"its peers look for it at {known.raft}; it says itself that it is at {status.advertised.raft}"
+            yield Diagnosis(severity=Severity.WARN, node=node, evidence=evidence, fix=_move_back(known))
+
+
+def _move_back(known: Address) -> str:
+    return f"have it listen at {known.raft} again ([listen] raft in its node.toml), and restart its process"
+
+
+def _tell_move(facts: Facts, leader: NodeStatus, status: NodeStatus) -> str:
+    """The way for a node that moved for good."""
+    advertised = status.advertised
+    body = {"id": status.node_id, "raft": advertised.raft, "management": advertised.management}
+    url = quote(f"{_url(facts, leader.node_id)}/v1/membership/addresses")
+    request = f"curl -H content-type:application/json -d {quote(msgspec.json.encode(body).decode())} {url}"
+    return f"; if it moved for good: {request}"
 
 
 def _is_new_life(facts: Facts, node: int | None) -> bool:
@@ -197,6 +238,7 @@ RULES: Final[Mapping[str, Rule]] = {
     "answers": _answers,
     "engine": _engine,
     "life": _life,
+    "links": _links,
     "recovering": _recovering,
     "alarms": _alarms,
     "lag": _lag,

@@ -303,7 +303,7 @@ def _one_away(survey: Survey, node: int | None) -> Meaning:
     """`node` None: one after the other."""
     if node is not None:
         return Meaning(cases=_absence(survey, node, f"while node {node} is away"), without=[node])
-    first = next((voter for voter in survey.membership.voters if what_if.is_up(survey, voter)), None)
+    first = next((voter for voter in survey.membership.voters if survey.is_up(voter)), None)
     if first is None:
         return Meaning()
     return Meaning(

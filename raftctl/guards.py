@@ -16,7 +16,7 @@ import msgspec
 from raftctl.errors import CtlError, usage
 from raftctl.model import NodeStatus, index_of
 from raftctl.output.text import human_bytes, human_ms, listed
-from raftctl.survey import Survey
+from raftctl.survey import Absence, Survey
 from raftctl.ways_back import is_older_copy, of_gone, of_new_life, of_older_copy, of_silent, to_a_quorum
 
 LAG_MAX: Final = 5000
@@ -140,9 +140,6 @@ def _target_reachable(survey: Survey, to: int) -> Finding:
     replication = survey.replication(to)
     cut_off = replication is not None and replication.state == "unreachable"
     why_not = _why_not_up(survey, to)
-    if why_not is None and cut_off:
-        address = survey.membership.nodes.get(to)
-        why_not = f"the leader does not reach node {to}" + (f" at {address.raft}" if address is not None else "")
     up = [node_id for node_id in survey.membership.voters if node_id != to and survey.is_up(node_id)]
     return finding(
         "target-reachable",
@@ -165,7 +162,13 @@ def _why_not_up(survey: Survey, node_id: int) -> str | None:
         return f"the engine of node {node_id} failed: {status.fatal}"
     if status.stopped:
         return f"the engine of node {node_id} is stopped"
-    return f"node {node_id} lost its directory" if survey.is_new_life(status) else None
+    if survey.is_new_life(status):
+        return f"node {node_id} lost its directory"
+    absence = survey.absence(node_id)
+    if absence is Absence.UNREACHED:
+        address = survey.membership.nodes.get(node_id)
+        return f"the leader does not reach node {node_id}" + (f" at {address.raft}" if address is not None else "")
+    return f"node {node_id} {absence}" if absence is not None else None
 
 
 def elect_rules(survey: Survey, node: int) -> list[Finding]:
@@ -274,10 +277,23 @@ def _others(survey: Survey, target: int) -> list[int]:
     return [node_id for node_id in survey.membership.voters if node_id != target]
 
 
+def _up_besides(survey: Survey, target: int) -> list[int]:
+    return [node_id for node_id in _others(survey, target) if survey.is_up(node_id)]
+
+
+def _told_besides(survey: Survey, target: int) -> str:
+    count = len(survey.membership.voters)
+    absent = [
+        f"node {node_id} {survey.absences[node_id]}" for node_id in _others(survey, target) if not survey.is_up(node_id)
+    ]
+    told = f"{len(_up_besides(survey, target))} of {count} voters besides node {target} are up"
+    return told + (f" ({listed(absent)})" if absent else "")
+
+
 def one_leader(survey: Survey) -> Finding:
     """Who is stopped, failed or blank knows nothing new, and is not asked."""
     voters = survey.membership.voters
-    asked = [status for status in survey.statuses if status.node_id in voters and survey.is_up(status.node_id)]
+    asked = [status for status in survey.statuses if status.node_id in voters and survey.runs(status.node_id)]
     words = sorted({(status.leader or 0, status.term) for status in asked})
     agree = survey.leader is not None and words == [(survey.leader.node_id, survey.leader.term)]
     measured = listed(f"{f'node {leader}' if leader else 'nobody'} leads term {term}" for leader, term in words)
@@ -300,10 +316,10 @@ def _not_leader(survey: Survey, target: int) -> Finding:
 
 
 def config_settled(survey: Survey, target: int | None) -> Finding:
-    """One set of voters, committed, and known alike by all who are up; `target` need not know it."""
+    """One set of voters, committed, and known alike by all who run; `target` need not know it."""
     membership = survey.membership
     members = {*membership.voters, *membership.learners} - {target}
-    asked = [status for status in survey.statuses if status.node_id in members and survey.is_up(status.node_id)]
+    asked = [status for status in survey.statuses if status.node_id in members and survey.runs(status.node_id)]
     told = {index_of(status.membership.log_id) for status in asked}
     sets = "->".join("{" + ",".join(map(str, config)) + "}" for config in membership.configs) or "{}"
     committed = "committed" if membership.committed else "not committed"
@@ -374,8 +390,8 @@ def _holders_without_target(survey: Survey, target: int) -> Finding:
     count = len(voters)
     quorum = count // 2 + 1
     needed = count - quorum + 1
-    up = [node_id for node_id in _others(survey, target) if node_id not in survey.down]
-    measured = f"{len(up)} of {count} voters besides node {target} are up"
+    up = _up_besides(survey, target)
+    measured = _told_besides(survey, target)
     holds = count > 1 and len(up) >= needed
     hint = "a cluster of one comes back from a snapshot, not from others" if count == 1 else ""
     result = finding("holders-without-target", holds, measured, f"at least {needed}", hint=hint)
@@ -482,8 +498,8 @@ def quorum_without_target(survey: Survey, target: int) -> Finding:
     """The old life never answers again, so the change is decided by a quorum of the others."""
     count = len(survey.membership.voters)
     quorum = count // 2 + 1
-    up = [node_id for node_id in _others(survey, target) if node_id not in survey.down]
-    measured = f"{len(up)} of {count} voters besides node {target} are up"
+    up = _up_besides(survey, target)
+    measured = _told_besides(survey, target)
     hint = to_a_quorum(survey, without=target)
     if count <= 2:
         hint = f"with so few voters nobody can decide without it: put the directory of node {target} back as it was when it stopped"
@@ -498,5 +514,4 @@ def _blank_space(survey: Survey, target: int, *, starts: bool) -> Finding:
 
 def tolerance_left(survey: Survey, target: int) -> int:
     """Return how many more voters may fail while the target is away; negative: writes stop at once."""
-    up = [node_id for node_id in _others(survey, target) if node_id not in survey.down]
-    return len(up) - (len(survey.membership.voters) // 2 + 1)
+    return len(_up_besides(survey, target)) - (len(survey.membership.voters) // 2 + 1)

@@ -13,7 +13,7 @@ import msgspec
 from raftctl.errors import ExitCode
 from raftctl.guards import LAG_MAX
 from raftctl.output.text import human_ms, listed
-from raftctl.survey import Survey
+from raftctl.survey import Absence, Survey
 
 QUORUM_SILENT_MS_MAX = 2000.0
 """A leader that heard nothing of a quorum for this long may have been deposed; far above any election timeout in use."""
@@ -98,13 +98,13 @@ def _quorum(survey: Survey) -> Check:
 
 
 def _members(survey: Survey) -> Check:
-    down = survey.down
+    absences = survey.absences
     tolerance = survey.quorum.tolerance
     may_fail = f"{tolerance} more may fail" if tolerance else "none more may fail"
     nameless = [node.management for node in survey.nodes if node.node_id is None]
-    if down or nameless:
-        who = [f"node {node_id}" for node_id in down] + nameless
-        return _check("members", False, f"down: {listed(who)}; {may_fail}")
+    if absences or nameless:
+        who = [f"node {node_id} {why}" for node_id, why in absences.items()] + [f"{url} {Absence.DOWN}" for url in nameless]
+        return _check("members", False, f"{listed(who)}; {may_fail}")
     return _check("members", True, f"all up; {may_fail}")
 
 

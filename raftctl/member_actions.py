@@ -175,7 +175,7 @@ def _expectation(leader: NodeStatus | None) -> Expect | None:
 
 def _arithmetic(survey: Survey, voters: Collection[int]) -> tuple[int, int, int]:
     """Return voters, how many of them make a quorum, and how many more may fail with what is up now."""
-    up = [node_id for node_id in voters if node_id not in survey.down and survey.status(node_id) is not None]
+    up = [node_id for node_id in voters if survey.is_up(node_id)]
     needed = len(voters) // 2 + 1
     return len(voters), needed, len(up) - needed
 

@@ -110,6 +110,7 @@ class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
     boot_count: int = 0
     engine_starts: int = 0
     version: str = ""
+    advertised: Address = Address()
     birth: str = "started"
     state: str = ""
     recovering: Recovery | None = None
@@ -146,6 +147,11 @@ class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def stopped(self) -> bool:
         return self.state == "shutdown"
+
+    @property
+    def is_older_copy(self) -> bool:
+        """Peers refuse it: they know a later run of it than the one its directory goes on from."""
+        return any(alarm.code == "older_copy" for alarm in self.alarms)
 
     @property
     def directory_gone(self) -> bool:

@@ -6,6 +6,7 @@ Source: contract sections 3 and 5; field notes B 10, 15, 17 (unreachable nodes a
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Container, Mapping
 from typing import Final
 
@@ -15,6 +16,16 @@ from raftctl.model import Membership, NodeStatus, Replication, index_of
 
 EVERYBODY: Final[Container[int]] = range(1 << 64)
 """Every node's id, and 0 for an endpoint of whom no id is known: for a look on which a refusal rests, whoever it is about."""
+
+
+class Absence(enum.StrEnum):
+    """Why a node is not counted as up though it may answer us, in the words that follow its name."""
+
+    DOWN = "is down"
+    NOT_ADMITTED = "is not admitted"
+    FENCED = "is fenced"
+    UNREACHED = "is not reached by its leader"
+    RECOVERING = "is recovering"
 
 
 class NodeError(msgspec.Struct, frozen=True):
@@ -99,10 +110,44 @@ class Survey(msgspec.Struct, frozen=True, kw_only=True):
         reachable = sum(1 for node_id in config if self.is_up(node_id))
         return Quorum(len(config), needed, reachable, max(0, reachable - needed))
 
-    def is_up(self, node_id: int) -> bool:
-        """Answers, runs its engine, and is the life of the node that the configuration names."""
+    def runs(self, node_id: int) -> bool:
+        """Answers us, runs its engine, and is a life of the node that the configuration names."""
         status = self.status(node_id)
         return not (status is None or status.stopped or status.fatal is not None or self.is_new_life(status))
+
+    def is_up(self, node_id: int) -> bool:
+        """Whether it can be counted on: for the next write, and for the failure of another."""
+        return self.absence(node_id) is None
+
+    def absence(self, node_id: int) -> Absence | None:
+        """Why it is not counted as up, None if it is. Without a leader nobody tells who reaches whom, and its own word is all."""
+        status = self.status(node_id)
+        if status is None or status.stopped or status.fatal is not None:
+            return Absence.DOWN
+        lives = self.membership.incarnations.get(node_id, ())
+        if lives and status.incarnation != lives[0]:  # two are named while the second one takes the first one's place
+            return Absence.NOT_ADMITTED
+        if self.leader is not None and self.leader.node_id == node_id:
+            return None
+        target = self.replication(node_id)
+        if status.is_older_copy or (target is not None and target.state == "reverted"):
+            return Absence.FENCED
+        if target is not None and target.state == "unreachable":
+            return Absence.UNREACHED
+        return Absence.RECOVERING if status.recovering is not None else None
+
+    @property
+    def absences(self) -> dict[int, Absence]:
+        """Members that are not counted as up, and why."""
+        members = sorted({*self.membership.voters, *self.membership.learners})
+        return {node_id: why for node_id in members if (why := self.absence(node_id)) is not None}
+
+    def moved_from(self, node_id: int) -> str | None:
+        """The raft address at which its peers look for it, if the node itself tells another one."""
+        status, known = self.status(node_id), self.membership.nodes.get(node_id)
+        if status is None or known is None or not status.advertised.raft:
+            return None
+        return known.raft if _are_apart(known.raft, status.advertised.raft) else None
 
     def is_new_life(self, status: NodeStatus) -> bool:
         """Whether its directory is new: the configuration names another life of this node."""
@@ -119,8 +164,8 @@ class Survey(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def down(self) -> list[int]:
         """Members that do not answer or whose engine does not run."""
-        members = (*self.membership.voters, *self.membership.learners)
-        return [node_id for node_id in sorted(members) if not self.is_up(node_id)]
+        members = {*self.membership.voters, *self.membership.learners}
+        return [node_id for node_id in sorted(members) if not self.runs(node_id)]
 
     def report(self, node_id: int) -> NodeReport | None:
         return next((node for node in self.nodes if node.node_id == node_id), None)
@@ -152,6 +197,24 @@ class Survey(msgspec.Struct, frozen=True, kw_only=True):
             return 0
         replication = self.replication(node_id)
         return replication.lag if replication is not None else None
+
+
+def _are_apart(one: str, other: str) -> bool:
+    """Whether two addresses `HOST:PORT` are certainly not the same place: another port, or two numbers. A name may be any host."""
+    if one == other:
+        return False
+    (host, _, port), (other_host, _, other_port) = one.rpartition(":"), other.rpartition(":")
+    return port != other_port or (_is_number(host) and _is_number(other_host))
+
+
+def _is_number(host: str) -> bool:
+    import ipaddress
+
+    try:
+        ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    return True
 
 
 def _order(status: NodeStatus) -> tuple[int, int]:

@@ -19,7 +19,7 @@ def is_older_copy(survey: Survey, status: NodeStatus) -> bool:
         return False
     target = survey.replication(status.node_id)
     is_fenced = target is not None and target.state == "reverted" and status.recovering is None
-    return is_fenced or any(alarm.code == "older_copy" for alarm in status.alarms)
+    return is_fenced or status.is_older_copy
 
 
 def has_quorum_without(survey: Survey, node: int) -> bool:

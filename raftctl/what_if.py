@@ -12,7 +12,7 @@ import msgspec
 
 from raftctl.model import LogId, index_of
 from raftctl.output.text import listed
-from raftctl.survey import Survey
+from raftctl.survey import Absence, Survey
 
 NO_ENTRY = LogId(0, 0, 0)
 
@@ -67,19 +67,14 @@ def joint_count(survey: Survey, voters: Collection[int], *, without: Collection[
 
 def _count(survey: Survey, config: Collection[int], without: Collection[int]) -> Count:
     needed = len(config) // 2 + 1
-    up = len([node for node in config if node not in without and is_up(survey, node)])
+    up = len([node for node in config if node not in without and survey.is_up(node)])
     return Count(len(config), needed, up, up - needed)
-
-
-def is_up(survey: Survey, node: int) -> bool:
-    """Does it answer, and does its engine run? A node that is no member yet is asked all the same."""
-    return survey.status(node) is not None and node not in survey.down
 
 
 def next_to_fail(survey: Survey, *, voters: Collection[int] | None = None, without: Collection[int] = ()) -> int | None:
     """Return the voter whose failure would hurt most after `without`: the leader, else any that is up."""
     chosen = survey.membership.voters if voters is None else voters
-    up = [node for node in sorted(chosen) if node not in without and is_up(survey, node)]
+    up = [node for node in sorted(chosen) if node not in without and survey.is_up(node)]
     leader = survey.leader
     if leader is not None and leader.node_id in up:
         return leader.node_id
@@ -89,24 +84,26 @@ def next_to_fail(survey: Survey, *, voters: Collection[int] | None = None, witho
 def chances(survey: Survey, *, voters: Collection[int] | None = None, without: Collection[int] = ()) -> list[Chance]:
     """Return for each voter but those without whether it could win the next election.
 
+    A node that recovers kept its vote and gives it, but does not campaign.
+
     Args:
         voters: this set instead of the present ones.
     """
     sets = survey.membership.configs if voters is None else (tuple(voters),)
     everybody = sorted({node for config in sets for node in config} - set(without))
-    up = [node for node in everybody if is_up(survey, node)]
-    return [_chance(survey, node, sets, up) for node in everybody]
+    electors = [node for node in everybody if survey.absence(node) in {None, Absence.RECOVERING}]
+    return [_chance(survey, node, sets, electors) for node in everybody]
 
 
-def _chance(survey: Survey, node: int, sets: Collection[Collection[int]], up: Collection[int]) -> Chance:
-    status = survey.status(node)
-    if status is None or node not in up:
-        return Chance(node, False, (), "is down")
-    if status.recovering is not None:
+def _chance(survey: Survey, node: int, sets: Collection[Collection[int]], electors: Collection[int]) -> Chance:
+    status, absence = survey.status(node), survey.absence(node)
+    if absence is Absence.RECOVERING:
         return Chance(node, False, (), "recovers, and does not campaign until it has caught up")
+    if status is None or absence is not None:
+        return Chance(node, False, (), str(absence))
     own = status.last_log or NO_ENTRY
-    votes = tuple(other for other in up if other == node or _log_end(survey, other) <= own)
-    refuses = [other for other in up if other not in votes]
+    votes = tuple(other for other in electors if other == node or _log_end(survey, other) <= own)
+    refuses = [other for other in electors if other not in votes]
     if all(len([other for other in config if other in votes]) > len(config) // 2 for config in sets):
         switched_off = "" if status.runtime_config.enable_elect else "; only when told to: its elections are switched off"
         return Chance(node, True, votes, f"log up to {index_of(own)}{switched_off}")

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from raftctl.model import Address
     from raftctl.options import NodeOption
+    from raftctl.survey import NodeReport
 
 _FLAGS = ("enable_tick", "enable_heartbeat", "enable_elect", "enable_pre_vote")
 
@@ -98,19 +99,34 @@ def parse_member(text: str) -> tuple[int, Address]:
 
 def runtime_config_get(session: Session, node: NodeOption = None) -> None:
     """Show what the timers do by themselves."""
-    from raftctl.output.tables import Column, Table
+    from raftctl.output.tables import Cell, Column, Table, Tone
     from raftctl.trigger_actions import reached
 
     survey = session.survey(patient_with=() if node is None else [node])
-    chosen = [reached(survey, node)] if node is not None else survey.statuses
-    items = [
-        {"node": status.node_id, **{name: getattr(status.runtime_config, name) for name in _FLAGS}} for status in chosen
-    ]
-    table = Table(
-        [Column("NODE", right=True), *(Column(name.upper()) for name in _FLAGS)],
-        [[str(item["node"]), *("on" if item[name] else "off" for name in _FLAGS)] for item in items],
-    )
-    session.output.show("runtime-config", {"items": items}, [table], items=items, names=[item["node"] for item in items])
+    chosen = survey.nodes
+    if node is not None:
+        reached(survey, node)
+        chosen = tuple(report for report in survey.nodes if report.node_id == node)
+    items = [_flags_of(report) for report in chosen]
+    rows: list[list[Cell | str]] = []
+    for item in items:
+        who = "?" if item["node"] is None else str(item["node"])
+        flags = ["-" if item[name] is None else _word(on=bool(item[name])) for name in _FLAGS]
+        rows.append([who, *flags, Cell(str(item["error"] or ""), Tone.BAD)])
+        if item["error"]:
+            session.output.warn(f"node {who} does not tell: {item['error']}")
+    columns = [Column("NODE", right=True), *(Column(name.upper()) for name in _FLAGS), Column("NOTE")]
+    names = [item["node"] for item in items if item["node"] is not None]
+    session.output.show("runtime-config", {"items": items}, [Table(columns, rows)], items=items, names=names)
+
+
+def _flags_of(report: NodeReport) -> dict[str, object]:
+    status = report.status
+    if status is None:
+        why = report.error.detail if report.error is not None else "no answer"
+        return {"node": report.node_id, **dict.fromkeys(_FLAGS), "error": why}
+    flags = {name: getattr(status.runtime_config, name) for name in _FLAGS}
+    return {"node": status.node_id, **flags, "error": None}
 
 
 def runtime_config_set(

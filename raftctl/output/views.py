@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from raftctl.health import Condition, Health
-from raftctl.model import LogId, NodeStatus, Replication
+from raftctl.model import LogId, Replication
 from raftctl.output.tables import Cell, Column, Table, Tone
 from raftctl.output.text import human_ms, printable
 from raftctl.survey import NodeReport, Survey
@@ -34,7 +34,7 @@ def status_table(survey: Survey, *, wide: bool) -> Table:
 def _status_row(survey: Survey, node: NodeReport, *, wide: bool) -> list[Cell | str]:
     status = node.status
     node_id = "?" if node.node_id is None else str(node.node_id)
-    head: list[Cell | str] = [node_id, survey.role(node.node_id), _state(status)]
+    head: list[Cell | str] = [node_id, survey.role(node.node_id), _state(survey, node)]
     positions = (
         [str(status.term), *map(_index, (status.last_log, status.committed, status.applied, status.snapshot, status.purged))]
         if status is not None
@@ -50,9 +50,13 @@ def _status_row(survey: Survey, node: NodeReport, *, wide: bool) -> list[Cell | 
     return [*row, Cell(note, tone)]
 
 
-def _state(status: NodeStatus | None) -> Cell:
+def _state(survey: Survey, node: NodeReport) -> Cell:
+    """A voter that was wiped calls itself a learner until its log tells it that it is none."""
+    status = node.status
     if status is None:
         return Cell("unreachable", Tone.BAD)
+    if status.recovering is not None and not status.stopped and survey.role(node.node_id) == "voter":
+        return Cell("recovering", Tone.WARN)
     return Cell(status.state, _STATE_TONES.get(status.state, Tone.PLAIN))
 
 
@@ -113,7 +117,7 @@ def nodes_table(survey: Survey, *, wide: bool) -> Table:
 def _node_row(survey: Survey, node: NodeReport, *, wide: bool) -> list[Cell | str]:
     status = node.status
     node_id = "?" if node.node_id is None else str(node.node_id)
-    row: list[Cell | str] = [node_id, survey.role(node.node_id), _state(status), node.management, node.raft or "-"]
+    row: list[Cell | str] = [node_id, survey.role(node.node_id), _state(survey, node), node.management, node.raft or "-"]
     row.append(status.version if status is not None else "-")
     if wide:
         row += [status.incarnation, status.cluster_id] if status is not None else ["-", "-"]

@@ -28,7 +28,7 @@ def found(raftctl, code=10):
 
 def test_a_cluster_that_is_well_has_no_findings_and_exits_with_0(cluster, raftctl):
     data = raftctl("doctor -o json").data
-    assert (data["findings"], data["worst"], len(data["rules"])) == ([], None, 27)
+    assert (data["findings"], data["worst"], len(data["rules"])) == ([], None, 28)
     assert "nothing is wrong" in raftctl("doctor").out
     assert [] == cluster.mutations
 
@@ -159,6 +159,94 @@ def test_without_a_leader_the_one_who_could_win_is_named_and_it_exits_with_11(cl
     cluster.nodes[1]["last_log"] = log_id(90)
     one = found(raftctl, code=11)["leader"]
     assert "raftctl elect --node 2" == one["fix"]
+
+
+MOVED = {"raft": "127.0.0.1:9242", "management": "http://127.0.0.1:9102"}
+
+
+def cut_off(cluster, node=2):
+    cluster.target(node).update(state="unreachable", lag=3)
+
+
+def test_a_node_that_its_leader_does_not_reach_is_named_with_the_address_that_is_dialed(cluster, raftctl):
+    cut_off(cluster)
+    one = found(raftctl)["links"]
+    assert (one["severity"], one["node"]) == ("bad", 2)
+    assert "node 1, which leads, does not reach it at 127.0.0.1:9202" in one["evidence"]
+    assert "look at the way from node 1 to 127.0.0.1:9202" in one["fix"]
+
+
+def test_a_node_that_listens_elsewhere_is_named_with_both_addresses_and_both_ways_out(cluster, raftctl):
+    cut_off(cluster)
+    cluster.nodes[2]["advertised"] = MOVED
+    one = found(raftctl)["links"]
+    assert "does not reach it at 127.0.0.1:9202; it says itself that it is at 127.0.0.1:9242" in one["evidence"]
+    assert "have it listen at 127.0.0.1:9202 again" in one["fix"]
+    assert """-d '{"id":2,"raft":"127.0.0.1:9242",""" in one["fix"]
+    assert one["fix"].endswith("http://127.0.0.1:9101/v1/membership/addresses")
+
+
+def test_a_node_that_its_leader_does_not_reach_is_not_counted_as_up(cluster, raftctl):
+    cut_off(cluster)
+    one = found(raftctl)["tolerance"]
+    assert "2 of 3 voters are up (node 2 is not reached by its leader): the next failure stops writes" == one["evidence"]
+    assert "see what is said of node 2" == one["fix"]
+
+
+def test_a_link_that_is_back_at_the_second_look_was_no_trouble(cluster, raftctl):
+    rows = cluster.nodes[1]["replication"]
+    before = cluster.nodes[1] | {"replication": rows | {"2": rows["2"] | {"state": "unreachable"}}}
+    cluster.answers("/v1/status", httpx.Response(200, json=before), method="GET", node=1)
+    assert {} == found(raftctl, code=0)
+
+
+def test_a_node_that_answers_nobody_is_not_said_to_have_lost_its_link(cluster, raftctl):
+    cut_off(cluster)
+    cluster.down[2] = REFUSED
+    assert "links" not in found(raftctl)
+
+
+@pytest.mark.parametrize("raft", ["127.0.0.1:9202", "localhost:9202", "127.0.0.1:9242"])
+def test_an_address_of_its_own_is_no_trouble_while_its_leader_reaches_it(cluster, raftctl, raft):
+    cluster.nodes[2]["advertised"] = MOVED | {"raft": raft}
+    assert {} == found(raftctl, code=0)
+
+
+def test_without_a_leader_an_election_that_needs_a_node_that_moved_is_not_proposed(cluster, raftctl):
+    cluster.lead(None)
+    cluster.down[1] = REFUSED
+    cluster.nodes[2].update(advertised=MOVED, last_log=log_id(90))
+    rules = found(raftctl, code=11)
+    assert "node 3 could win only if node 2 is reached by its peers" in rules["leader"]["evidence"]
+    assert "elect" not in rules["leader"]["fix"]
+    assert "its peers look for it at 127.0.0.1:9202" in rules["links"]["evidence"]
+
+
+def test_a_node_that_moved_reaches_the_others_itself(cluster, raftctl):
+    cluster.lead(None)
+    cluster.down[1] = REFUSED
+    cluster.nodes[2]["advertised"] = MOVED
+    assert "raftctl elect --node 2" == found(raftctl, code=11)["leader"]["fix"]
+
+
+@pytest.mark.parametrize(("raft", "moved"), [("localhost:9202", False), ("127.0.0.9:9202", True), ("localhost:9242", True)])
+def test_a_name_may_be_the_number_that_peers_use(cluster, raftctl, raft, moved):
+    cluster.lead(None)
+    cluster.nodes[2]["advertised"] = MOVED | {"raft": raft}
+    assert moved is ("links" in found(raftctl, code=11))
+
+
+OLDER_COPY = {"code": "older_copy", "detail": "runs on an older copy", "hint": "h", "node": 3}
+
+
+def test_without_a_leader_a_node_on_an_older_copy_is_no_part_of_a_quorum_and_its_vote_wins_nothing(cluster, raftctl):
+    cluster.lead(None)
+    cluster.down[2] = REFUSED
+    cluster.nodes[3]["alarms"] = [OLDER_COPY]
+    rules = found(raftctl, code=11)
+    assert "1 of 3 voters are up (node 3 is fenced), 2 are needed: writes are impossible" == rules["quorum"]["evidence"]
+    assert rules["quorum"]["fix"].startswith("start node 2")
+    assert "none could win" in rules["leader"]["evidence"]
 
 
 def test_without_a_quorum_it_exits_with_11(cluster, raftctl):

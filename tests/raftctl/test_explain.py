@@ -104,6 +104,33 @@ def test_who_recovers_or_stands_still_is_not_elected(cluster, raftctl, state, wh
     assert why in data["elections"][0]["chances"][2]["why"]
 
 
+@pytest.mark.parametrize(
+    ("prepare", "why"),
+    [
+        (lambda c: c.target(3).update(state="reverted"), "is fenced"),
+        (lambda c: c.nodes[3].update(alarms=[{"code": "older_copy", "detail": "", "hint": "", "node": 3}]), "is fenced"),
+        (lambda c: c.target(3).update(state="unreachable"), "is not reached by its leader"),
+        (lambda c: c.nodes[3].update(incarnation="f" * 32), "is not admitted"),
+    ],
+)
+def test_a_voter_that_cannot_vote_is_in_no_quorum_and_in_no_election(cluster, raftctl, prepare, why):
+    prepare(cluster)
+    data = raftctl("explain drain 2 -o json").data
+    assert (1, 2, -1) == quorum(data)["while node 2 is away"]
+    assert {1: False, 3: False} == winners(data, 1)
+    assert why == data["elections"][0]["chances"][2]["why"]
+    assert [1, 2] == data["elections"][0]["chances"][0]["votes"]
+    (rule,) = [rule for rule in data["rules"] if rule["rule"] == "quorum-without-target"]
+    assert ("fail", f"1 of 3 voters besides node 2 are up (node 3 {why})") == (rule["verdict"], rule["measured"])
+
+
+def test_a_voter_that_recovers_votes_and_is_in_no_quorum(cluster, raftctl):
+    cluster.nodes[3].update(recovering={"until": log_id(90), "reason": "wiped"})
+    data = raftctl("explain drain 2 -o json").data
+    assert (1, 2, -1) == quorum(data)["while node 2 is away"]
+    assert [1, 3] == data["elections"][1]["chances"][0]["votes"]
+
+
 def test_who_is_thought_away_takes_its_vote_along(cluster, raftctl):
     cluster.nodes[2]["last_log"] = log_id(90)
     data = raftctl("explain elect --node 1 -o json").data

@@ -165,6 +165,62 @@ def test_health_counts_only_nodes_that_are_reached_and_names_the_others(cluster,
     assert ("ok" == checks["replication"]["condition"]) is (measured == "at most 0 entries behind")
 
 
+OLDER_COPY = {"code": "older_copy", "detail": "runs on an older copy", "hint": "", "node": 3}
+WIPED = {"recovering": {"until": log_id(120), "reason": "wiped"}, "state": "learner"}
+
+
+def admitted(cluster):
+    """Node 3 begins anew: its new life learns, while the voter is still its old one."""
+    for status in cluster.nodes.values():
+        lives = status["membership"]["incarnations"] | {"3": ["3" * 32, "f" * 32]}
+        status["membership"] = status["membership"] | {"learners": [3], "incarnations": lives}
+    cluster.nodes[3]["incarnation"] = "f" * 32
+
+
+@pytest.mark.parametrize(
+    ("prepare", "why"),
+    [
+        (lambda cluster: cluster.target(3).update(state="unreachable", lag=3), "is not reached by its leader"),
+        (lambda cluster: cluster.target(3).update(state="reverted"), "is fenced"),
+        (lambda cluster: cluster.nodes[3].update(alarms=[OLDER_COPY]), "is fenced"),
+        (lambda cluster: cluster.nodes[3].update(WIPED), "is recovering"),
+        (lambda cluster: cluster.nodes[3].update(incarnation="f" * 32, birth="blank"), "is not admitted"),
+        (admitted, "is not admitted"),
+        (lambda cluster: cluster.down.update({3: REFUSED}), "is down"),
+    ],
+)
+def test_a_voter_on_which_the_next_write_cannot_count_is_not_up_whatever_it_answers(cluster, raftctl, prepare, why):
+    prepare(cluster)
+    assert "2 of 3 voters up, 2 needed; none more may fail" in raftctl("status", code=None).out
+    checks = {check["name"]: check["measured"] for check in raftctl("health -o json", code=10).data["checks"]}
+    assert f"node 3 {why}; none more may fail" == checks["members"]
+    assert "2 of 3 voters up, 2 needed" == checks["quorum"]
+    cluster.down[2] = REFUSED
+    assert "NO QUORUM" in raftctl("status").out
+
+
+@pytest.mark.parametrize("state", ["probe", "replicate", "snapshot"])
+def test_a_voter_that_is_slow_or_far_behind_is_up_while_its_leader_reaches_it(cluster, raftctl, state):
+    cluster.target(3).update(state=state, lag=9000, last_ack_ms_ago=4000.0)
+    assert "3 of 3 voters up" in raftctl("status").out
+
+
+def test_without_a_leader_who_answers_counts(cluster, raftctl):
+    cluster.lead(None)
+    cluster.down[2] = REFUSED
+    cluster.nodes[3]["advertised"] = {"raft": "127.0.0.1:9999", "management": ""}
+    assert "2 of 3 voters up" in raftctl("status").out
+    cluster.nodes[3].update(WIPED)
+    assert "1 of 3 voters up, 2 needed; NO QUORUM" in raftctl("status").out
+
+
+@pytest.mark.parametrize("command", ["status", "nodes"])
+def test_a_wiped_voter_that_takes_itself_for_a_learner_is_a_voter_that_recovers(cluster, raftctl, command):
+    cluster.nodes[3].update(WIPED)
+    [row] = [row for row in raftctl(command).out.splitlines() if row.split()[:1] == ["3"]]
+    assert ["voter", "recovering"] == row.split()[1:3]
+
+
 def test_health_waits_until_all_is_well(cluster, raftctl):
     cluster.answers("/v1/status", REFUSED, REFUSED, method="GET", node=3)
     raftctl("health --wait --timeout 30s")

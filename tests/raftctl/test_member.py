@@ -50,9 +50,12 @@ def test_what_lowers_the_tolerance_wants_the_cluster_s_name(cluster, raftctl, ve
     assert [] == cluster.mutations
 
 
+@pytest.mark.parametrize(
+    "prepare", [lambda c: c.down.update({2: REFUSED}), lambda c: c.target(2).update(state="unreachable")]
+)
 @pytest.mark.parametrize("verb", ["demote", "remove"])
-def test_what_would_lose_the_quorum_is_refused(cluster, raftctl, verb):
-    cluster.down[2] = REFUSED
+def test_what_would_lose_the_quorum_is_refused(cluster, raftctl, verb, prepare):
+    prepare(cluster)
     error = raftctl(f"member {verb} 3 --yes --confirm demo -o json", code=5).error
     assert ["quorum-after"] == error["rule_ids"]
     assert [] == cluster.mutations

@@ -84,6 +84,20 @@ def test_a_timer_is_switched(cluster, raftctl):
     assert cluster.nodes[2]["runtime_config"]["enable_elect"] is True
 
 
+def test_a_node_that_does_not_tell_what_its_timers_do_is_a_row_and_a_warning(cluster, raftctl):
+    import httpx
+
+    cluster.down[3] = httpx.ReadTimeout("paused")
+    document = raftctl("runtime-config get -o json").document
+    last = document["data"]["items"][-1]
+    assert (3, None) == (last["node"], last["enable_tick"])
+    assert "no answer in 1 s" in last["error"]
+    assert ["node 3 does not tell: http://127.0.0.1:9103/v1/status: no answer in 1 s"] == document["warnings"]
+    shown = raftctl("runtime-config get")
+    assert [["3", "-", "-", "-", "-"]] == [row.split()[:5] for row in shown.out.splitlines() if row.startswith("   3")]
+    assert "warning: node 3 does not tell" in shown.err
+
+
 @pytest.mark.parametrize("word", ["enable_elect", "enable_elect=maybe", "gravity=off"])
 def test_a_timer_that_there_is_not_is_2(cluster, raftctl, word):
     raftctl(f"runtime-config set {word} --yes", code=2)
