@@ -37,6 +37,7 @@ class ExitCode(enum.IntEnum):
 EXIT_CODES: Final[Mapping[str, ExitCode]] = {
     # what this program finds itself
     "bug": ExitCode.BUG,
+    "output_lost": ExitCode.BUG,
     "usage": ExitCode.USAGE,
     "confirmation_needed": ExitCode.USAGE,
     "config": ExitCode.CONFIG,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -42,6 +42,7 @@ class Http:
         tls: Tls = NO_TLS_FILES,
         read_only: bool = False,
         verbose: bool = False,
+        on_change: Callable[[], None] = lambda: None,
     ) -> None:
         self._request_timeout_s = request_timeout_s
         self.look_timeout_s = min(look_timeout_s or request_timeout_s, request_timeout_s)
@@ -50,6 +51,7 @@ class Http:
         self._tls = tls
         self._read_only = read_only
         self._verbose = verbose
+        self._on_change = on_change
 
     def send(
         self,
@@ -71,6 +73,8 @@ class Http:
         """
         if self._read_only and method != "GET":
             raise CtlError("bug", f"a dry run was about to send {method} {url}; nothing was sent")
+        if method != "GET":
+            self._on_change()
         all_headers = self._headers(headers, with_token=with_token)
         timeout_s = within_s or self._request_timeout_s
         begun = time.monotonic()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from raftctl import interrupts
 from raftctl.session import Session
 from raftctl.settings import Flags, OutputFormat
 
@@ -21,7 +22,9 @@ class Run:
 
     def call(self, function: Callable[..., None], values: Mapping[str, Any]) -> None:
         """Do what the command does; every command passes here, whichever door it came in by."""
+        interrupts.come()
         function(self.session, **values)
+        interrupts.settled()
 
     def begin_json(self) -> None:
         """Errors of a command line that could not be read, but asks for JSON, are JSON too."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -105,8 +104,22 @@ class Sandbox:
                     )
 
     def purge(self) -> None:
-        """Remove the directory with everything the nodes wrote. Only when none of them runs."""
-        shutil.rmtree(self.directory)
+        """Remove the directory with everything the nodes wrote. Only when none of them runs.
+
+        What says that it is a sandbox goes last: until all the rest is gone, this can be done again.
+        Raises: CtlError: something cannot be removed; all else is.
+        """
+        state = self.directory / _STATE_FILE
+        left = [told for path in sorted(self.directory.iterdir()) if path != state for told in _remove(path)]
+        if not left:
+            state.unlink(missing_ok=True)
+            left = _remove(self.directory)
+        if left:
+            raise CtlError(
+                "config",
+                f"{self.directory} is not wholly removed, no node of it runs: {'; '.join(left)}",
+                hint="give that free (is something mounted there?), then again: raftctl dev down --purge",
+            )
 
     # -- processes -----------------------------------------------------------------------------------------------------
 
@@ -246,6 +259,20 @@ def _began(pid: int) -> int | None:
     except OSError:
         return None
     return None if fields[0] in {"Z", "X"} else int(fields[19])
+
+
+def _remove(path: Path) -> list[str]:
+    """Remove it with all that is in it; return what could not be removed, and why."""
+    try:
+        if path.is_symlink() or not path.is_dir():
+            path.unlink()
+            return []
+        left = [told for inside in sorted(path.iterdir()) for told in _remove(inside)]
+        if not left:
+            path.rmdir()
+    except OSError as error:
+        return [f"{path}: {error.strerror}"]
+    return left
 
 
 def _is_free(address: str) -> bool:

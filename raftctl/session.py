@@ -53,8 +53,12 @@ class Session:
             tls=Tls(settings.cacert, settings.cert, settings.key),
             read_only=self.flags.dry_run,
             verbose=self.flags.verbose,
+            on_change=self._has_acted,
         )
         return HttpClusterClient(http, endpoints)
+
+    def _has_acted(self) -> None:
+        self.output.acted = True
 
     def survey(self, *, patient_with: Container[int] = ()) -> Survey:
         """Look around.

@@ -42,6 +42,8 @@ def status(
             if sys.stdout.isatty() and session.output.for_people:
                 sys.stdout.write(_CLEAR)
             _show_status(session, survey)
+            if session.output.is_unread:
+                return
             time.sleep(every_s)
     except KeyboardInterrupt:
         session.exit_code = ExitCode.INTERRUPTED

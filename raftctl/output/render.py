@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from raftctl.errors import CtlError
-from raftctl.output import document
+from raftctl.output import document, streams
 from raftctl.output.tables import Table, Tone, drawn, paint, plain
 from raftctl.output.text import folded, printable
 from raftctl.settings import ColorChoice, OutputFormat, Settings
@@ -26,6 +26,9 @@ class Output:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.warnings: list[str] = []
+        self.acted = False
+        """Something was sent that may have changed a cluster: what was done stands, and so does the exit code that tells it."""
+        self._lost_by: streams.OutputLostError | None = None
 
     # -- data ----------------------------------------------------------------------------------------------------------
 
@@ -38,13 +41,14 @@ class Output:
         items: Sequence[object] | None = None,
         names: Sequence[object] = (),
     ) -> None:
-        """Write the result.
+        """Write the result. A reader who has left is no reason to end otherwise than with one who stays.
 
         Args:
             data: for `-o json`.
             view: for people.
             items: for `-o jsonl`, a document each; None: `data` is the one item.
             names: for `-o name`, a line each.
+        Raises: CtlError: `output_lost`, unless something was done.
         """
         match self._settings.output:
             case OutputFormat.JSON:
@@ -58,7 +62,10 @@ class Output:
                 self._write("\n".join(self._drawn(part, sys.stdout) for part in view) + "\n")
 
     def show_one_of_many(self, kind: str, data: object, line: str, *, name: str) -> None:
-        """Write one thing of a stream that has no end: a line each, as JSON too."""
+        """Write one thing of a stream that has no end: a line each, as JSON too.
+
+        Raises: OutputLostError: nobody reads it any more; CtlError: `output_lost`.
+        """
         match self._settings.output:
             case OutputFormat.JSON | OutputFormat.JSONL:
                 self._write_document(kind, data, indent=None)
@@ -66,6 +73,8 @@ class Output:
                 self._write(f"{printable(name)}\n")
             case OutputFormat.TABLE | OutputFormat.WIDE:
                 self._write(f"{line}\n")
+        if self._lost_by is not None:
+            raise self._lost_by
 
     def _write_document(self, kind: str, data: object, indent: int | None) -> None:
         whole = document.document(kind, self._settings.context_name, data, self.warnings, document.now())
@@ -91,14 +100,32 @@ class Output:
         if sys.stdout.isatty():
             self._write(printable(data.decode("utf-8", "backslashreplace")) + "\n")
             return
-        sys.stdout.flush()
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
+        try:
+            streams.write_bytes(data)
+        except streams.OutputLostError as lost:
+            self._lost(lost)
 
-    @staticmethod
-    def _write(text: str) -> None:
-        sys.stdout.write(text)
-        sys.stdout.flush()
+    def _write(self, text: str) -> None:
+        if self.is_unread:
+            return  # told once
+        try:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        except streams.OutputLostError as lost:
+            self._lost(lost)
+
+    def _lost(self, lost: streams.OutputLostError) -> None:
+        self._lost_by = lost
+        if lost.reader_has_left:
+            return
+        if not self.acted:
+            raise CtlError("output_lost", str(lost)) from lost
+        self.warn(f"{lost}; what was done stands, and the exit code tells how it ended")
+
+    @property
+    def is_unread(self) -> bool:
+        """Standard output takes no more."""
+        return self._lost_by is not None
 
     @property
     def wide(self) -> bool:

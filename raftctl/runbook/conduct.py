@@ -13,14 +13,14 @@ from typing import Final
 
 import msgspec
 
-from raftctl import __version__
+from raftctl import __version__, interrupts
 from raftctl.actions import rules_table, warn_of
 from raftctl.errors import CtlError
 from raftctl.guards import PASSING, Finding, Verdict, refusal, with_overrides
 from raftctl.output.tables import Table, Tone
 from raftctl.output.text import listed
 from raftctl.runbook.catalogue import runbook_of
-from raftctl.runbook.engine import Past, Plan, Run, Runbook, terminated_like_interrupted, uninterrupted
+from raftctl.runbook.engine import Past, Plan, Run, Runbook
 from raftctl.runbook.journal import FORMAT, RESUMABLE, Journal, RunFile
 from raftctl.runbook.lock import ClusterLock, holder_text, operator_and_host
 from raftctl.runbook.receipt import check_receipt, receipt_of, show_receipt, write_receipt
@@ -125,10 +125,11 @@ def _cluster_id(survey: Survey) -> str:
 
 def _conduct(session: Session, runbook: Runbook, run: Run, journal: Journal, lock: ClusterLock) -> None:
     """Do what is left of the steps, then write the receipt."""
-    with _told_where(session, journal, lock), terminated_like_interrupted():
+    with _told_where(session, journal, lock):
+        interrupts.undo_when_asked_to_end()
         run.forward(runbook)
-        with uninterrupted():
-            run.write("run_ended", outcome="done", exit_code=0, receipt=runbook.receipt(run))
+        interrupts.settled()
+        run.write("run_ended", outcome="done", exit_code=0, receipt=runbook.receipt(run))
     _finish(session, runbook, journal)
 
 
@@ -249,7 +250,8 @@ def _undo(session: Session, runbook: Runbook, run: Run, lock: ClusterLock, journ
     what, cause = (
         ("the run was given up", "as asked") if why is None else ("its undo had begun and is finished, not the run", why)
     )
-    with _told_where(session, journal, lock), uninterrupted():
+    with _told_where(session, journal, lock):
+        interrupts.settled()
         ended = run.back(runbook, what, CtlError("aborted", cause))
         if ended.code != "undone" or why is not None:
             raise ended

@@ -28,6 +28,7 @@ from its journal. What a step may rely on:
 6. Waits use `run.poll(seconds)`: between two looks it renews the lock, and raises when the run has lost it.
 
 A failure or Ctrl-C undoes what was begun, latest first; lost locks and journals that cannot be written stop the run where it is.
+That nobody can be told any more how it goes is no failure: the journal is the record.
 A process that dies undoes nothing: its journal says what was begun, and the lock ends by itself.
 Source: design of rejoin; field notes A.3.4, A.3.5; sagas (Garcia-Molina and Salem 1987).
 """
@@ -35,16 +36,13 @@ Source: design of rejoin; field notes A.3.4, A.3.5; sagas (Garcia-Molina and Sal
 from __future__ import annotations
 
 import abc
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Final, TypeVar
 
 import msgspec
 
+from raftctl import interrupts
 from raftctl.client import ClusterClient
 from raftctl.confirm import Tier
 from raftctl.errors import CtlError, ExitCode
@@ -185,7 +183,7 @@ class Run:
     def write(self, event: str, **more: object) -> None:
         """Journal an event of the present step, and follow it."""
         plain = msgspec.to_builtins(more, str_keys=True)
-        with _held_back():
+        with interrupts.held_back():  # what is on disk and what this process knows must not differ
             self._journal.write(event, **plain)
             self.past.take({"event": event, **plain})
 
@@ -250,11 +248,11 @@ class Run:
 
     def _failed(self, runbook: Runbook, step: Step, cause: CtlError | KeyboardInterrupt) -> CtlError:
         error = cause if isinstance(cause, CtlError) else CtlError("interrupted", "interrupted")
-        with uninterrupted():
-            self.write("step_failed", step=step.name, code=error.code, message=error.message)
-            if error.code in _STOPS:
-                return self.needs_attention(runbook, error)
-            return self.back(runbook, f"{step.title} failed", error)
+        interrupts.settled()  # an undo cut in half is worse than a wait
+        self.write("step_failed", step=step.name, code=error.code, message=error.message)
+        if error.code in _STOPS:
+            return self.needs_attention(runbook, error)
+        return self.back(runbook, f"{step.title} failed", error)
 
     # -- back --------------------------------------------------------------------------------------------------------------
 
@@ -328,47 +326,3 @@ class Run:
 def no_way_back(reason: str) -> CtlError:
     """Return what an `undo` raises when only the way forward is left."""
     return CtlError("point_of_no_return", reason)
-
-
-_INTERRUPTS: Final = frozenset({signal.SIGINT, signal.SIGTERM})
-
-
-@contextmanager
-def _held_back() -> Iterator[None]:
-    """Let a signal wait: what is on disk and what this process knows must not differ."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Ignore Ctrl-C meanwhile: an undo cut in half is worse than a wait."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in _INTERRUPTS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def terminated_like_interrupted() -> Iterator[None]:
-    """A polite end (SIGTERM) undoes like Ctrl-C."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

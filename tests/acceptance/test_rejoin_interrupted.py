@@ -53,6 +53,31 @@ def test_ctrl_c_or_a_polite_end_undoes_everything(gated: Gated, request_: str, s
     assert_whole(cluster, node)
 
 
+@pytest.mark.parametrize(("sent", "code", "outcome"), [(None, 0, "done"), (signal.SIGINT, 130, "interrupted")])
+def test_a_rejoin_whose_reader_goes_away_goes_on_as_if_it_had_stayed(
+    gated: Gated, sent: signal.Signals | None, code: int, outcome: str
+):
+    """As with `| head`; and as with `| tee`, which Ctrl-C ends too."""
+    cluster = gated.cluster
+    fill(cluster, 30)
+    node = cluster.followers()[0]
+    with Load(cluster, "load/") as load:
+        running = gated.held_at("wipe", "rejoin-node", str(node.node_id), *SURE, *PATIENT)
+        for stream in (running.stdout, running.stderr):
+            assert stream is not None
+            stream.close()
+        if sent is None:
+            gated.drop()
+        else:
+            running.send_signal(sent)
+            gated.hold_no_more()
+        assert code == running.wait(2 * DEADLINE_S)
+        load.more(20)
+    assert outcome == gated.run()["outcome"]
+    assert_nothing_lost(gated, load)
+    assert_whole(cluster, node)
+
+
 # -- kill -9 of raftctl --------------------------------------------------------------------------------------------------
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import respx
 
-from raftctl import plain_http
+from raftctl import interrupts, plain_http
 from raftctl.__main__ import run
 from tests.raftctl.fake_cluster import FakeCluster, url
 
@@ -49,6 +49,13 @@ class Program:
         if code is not None:
             assert ended == code, f"raftctl {line}: {ended}\n{out}\n{err}"
         return Result(ended, out, err)
+
+
+@pytest.fixture(autouse=True)
+def _interruptible():
+    """A run that ends hears no Ctrl-C any more; the process of the tests does."""
+    with interrupts.as_before():
+        yield
 
 
 @pytest.fixture

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from raftctl import manual
+from raftctl.sandbox import Sandbox
+from tests.ports import free_sandbox_port
 
 HEAVY = ("httpx", "rich", "raft_engine", "asyncio", "ssl")
 
@@ -133,7 +138,6 @@ def test_the_option_for_the_version_obeys_the_others(raftctl):
 )
 def test_dev_up_counts_what_it_started(cluster, raftctl, monkeypatch, tmp_path, running, told):
     from raftctl.commands import dev
-    from raftctl.sandbox import Sandbox
 
     def start(_: Sandbox, number: int) -> bool:
         return number not in running
@@ -164,3 +168,25 @@ def test_dev_up_does_not_wait_for_a_failed_node_and_says_how_to_start_it_anew(cl
     with pytest.raises(CtlError) as caught:
         dev._until_led(Session(Flags()), sandbox)
     assert f"{tmp_path}/n2/node.log; raftctl dev down, then raftctl dev up" in caught.value.hint
+
+
+def test_a_sandbox_that_cannot_be_removed_wholly_says_what_remains_and_can_be_purged_again(raftctl, monkeypatch, tmp_path):
+    directory = tmp_path / "dev"
+    Sandbox.create(directory, 2, free_sandbox_port())
+    mounted = directory / "n1" / "data"
+    (mounted / "log").mkdir(parents=True)
+    rmdir = Path.rmdir
+
+    def busy(path: Path) -> None:
+        if path == mounted:
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+        rmdir(path)
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(Path, "rmdir", busy)
+        told = raftctl("dev down --purge", code=3).err
+    assert f"error: {directory} is not wholly removed, no node of it runs: {mounted}: Device or resource busy\n" in told
+    assert "hint: give that free" in told
+    assert ["n1", "sandbox.json"] == sorted(path.name for path in directory.iterdir())
+    raftctl("dev down --purge")
+    assert not directory.exists()

@@ -23,9 +23,11 @@ ALWAYS = {
     "raftctl.door",
     "raftctl.durations",
     "raftctl.errors",
+    "raftctl.interrupts",
     "raftctl.output",
     "raftctl.output.document",
     "raftctl.output.render",
+    "raftctl.output.streams",
     "raftctl.output.tables",
     "raftctl.output.text",
     "raftctl.run",
@@ -162,7 +164,7 @@ def test_help_loads_neither_the_http_client_nor_pydantic(loaded):
 def test_the_tab_key_loads_the_table_and_nothing_to_ask_nodes_with(loaded):
     words = {"_RAFTCTL_COMPLETE": "complete_bash", "COMP_WORDS": "raftctl sta", "COMP_CWORD": "1"}
     ours, foreign, slow = loaded("", **words)
-    assert ours == {"raftctl", "raftctl.command_table", "raftctl.completion_door"}
+    assert ours == {"raftctl", "raftctl.command_table", "raftctl.completion_door", "raftctl.interrupts"}
     assert set() == foreign
     assert set() == slow
 

@@ -1,0 +1,87 @@
+"""When Ctrl-C ends this program: not while it loads, then at any time by KeyboardInterrupt, not any more once its end is settled.
+
+While it loads, an interrupt waits: it would come out of the middle of an import, as a traceback. Once it is known how the program
+ends, an interrupt must not change what its exit code says. A terminal that is gone ends no runbook: it goes on as if nobody watched.
+Source: signal(7); pthread_sigmask(3).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+_ASKED_TO_END: Final = frozenset({signal.SIGINT, signal.SIGTERM})
+
+
+def wait() -> None:
+    """Let Ctrl-C wait until `come`."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+
+
+def come() -> None:
+    """Let it come. Raises: KeyboardInterrupt: one has waited."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+def settled() -> None:
+    """From here on nothing that asks this program to end is heard: it ends by itself, and its exit code stands."""
+    for number in (*_ASKED_TO_END, signal.SIGHUP):
+        _handle(number, signal.SIG_IGN)
+
+
+def undo_when_asked_to_end() -> None:
+    """From here on a polite end (SIGTERM) is like Ctrl-C, and a terminal that is gone (SIGHUP) is no reason to end."""
+    _handle(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        _handle(signal.SIGHUP, _take_no_notice)
+
+
+def _handle(number: int, handler: Any) -> None:
+    with contextlib.suppress(ValueError):  # not the main thread: whoever embeds this has its own say
+        signal.signal(number, handler)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _take_no_notice(_number: int, _frame: FrameType | None) -> None:
+    """Unlike SIG_IGN, this is not handed down to the commands that a runbook starts."""
+
+
+@contextlib.contextmanager
+def held_back() -> Iterator[None]:
+    """Let those who ask for the end wait meanwhile; the mask of one thread would not do, another one may take the signal."""
+    came: list[int] = []
+
+    def remember(number: int, _frame: FrameType | None) -> None:
+        came.append(number)
+
+    handlers = {number: signal.getsignal(number) for number in _ASKED_TO_END}
+    for number in handlers:
+        _handle(number, remember)
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            _handle(number, handler)
+        for taken in came:
+            signal.raise_signal(taken)
+
+
+@contextlib.contextmanager
+def as_before() -> Iterator[None]:
+    """Give a process that goes on afterwards its own handlers back."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    handlers = {number: signal.getsignal(number) for number in (*_ASKED_TO_END, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            _handle(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
