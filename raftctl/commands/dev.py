@@ -93,11 +93,12 @@ def _until_led(session: Session, sandbox: Sandbox) -> Survey:
 
 
 def _anew(sandbox: Sandbox, survey: Survey) -> str:
-    """Return what to do about nodes that hang or failed: nothing but a new process helps them."""
+    """Return what to do: nothing but a new process helps a node that hangs or failed."""
     ill = [node.node_id or 0 for node in survey.nodes if node.status is None or node.status.fatal is not None]
     logs = ", ".join(str(sandbox.log_path(node)) for node in ill if node in sandbox.state.nodes)
-    told = f"the log says why: {logs}; " if logs else f"their logs are in {sandbox.directory}; "
-    return f"{told}raftctl dev down, then raftctl dev up starts all of them anew"
+    if not logs:
+        return f"raftctl -e {sandbox.endpoints[0]} doctor says what mends it; their logs are in {sandbox.directory}"
+    return f"the log says why: {logs}; raftctl dev down, then raftctl dev up starts all of them anew"
 
 
 def _worst(survey: Survey) -> str:

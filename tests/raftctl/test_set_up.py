@@ -168,6 +168,12 @@ def test_dev_up_does_not_wait_for_a_failed_node_and_says_how_to_start_it_anew(cl
     with pytest.raises(CtlError) as caught:
         dev._until_led(Session(Flags()), sandbox)
     assert f"{tmp_path}/n2/node.log; raftctl dev down, then raftctl dev up" in caught.value.hint
+    cluster.nodes[2].update(state="follower", fatal=None, alarms=[{"code": "older_copy", "detail": "d"}])
+    sandbox.directory = tmp_path
+    monkeypatch.setattr(dev, "poll", lambda *_, **__: lambda: False)
+    with pytest.raises(CtlError) as caught:
+        dev._until_led(Session(Flags()), sandbox)
+    assert f"raftctl -e {url(1)} doctor says what mends it" in caught.value.hint
 
 
 def test_a_sandbox_that_cannot_be_removed_wholly_says_what_remains_and_can_be_purged_again(raftctl, monkeypatch, tmp_path):
