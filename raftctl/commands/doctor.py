@@ -102,13 +102,15 @@ def _view(session: Session, survey: Survey, report: Report) -> list[Table | str]
     from raftctl.output.text import printable
 
     tones = {Severity.BAD: Tone.BAD, Severity.WARN: Tone.WARN, Severity.INFO: Tone.DIM}
-    lines: list[Table | str] = [views.headline(survey) if survey.statuses else "No node answers.", ""]
+    prose = session.output.prose
+    lines: list[Table | str] = [prose(views.headline(survey)) if survey.statuses else "No node answers.", ""]
     for one in report.found:
         where = f"node {one.node}: " if one.node is not None else ""
-        label = session.output.line(f"{one.severity.value:<4}", tones[one.severity])
-        lines.append(f"{label}  {one.rule}: {printable(where + one.evidence)}")
+        label = f"{one.severity.value:<4}"
+        told = prose(f"{label}  {one.rule}: {printable(where + one.evidence)}", indent=" " * 6)
+        lines.append(session.output.line(label, tones[one.severity]) + told.removeprefix(label))
         if one.fix:
-            lines.append(f"      mend it: {printable(one.fix)}")
+            lines.append(prose(f"      mend it: {printable(one.fix)}", indent=" " * 6))
     count = len(report.found)
     if session.output.wide:
         sound = [rule for rule in report.rules if rule not in {one.rule for one in report.found}]

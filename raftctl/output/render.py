@@ -87,9 +87,9 @@ class Output:
             return plain(part)
         return drawn(part, terminal_columns(stream), color=self._colors(stream))
 
-    def prose(self, text: str) -> str:
+    def prose(self, text: str, indent: str = "  ") -> str:
         """Return a sentence for a view, on several lines where a terminal is too narrow for one; it must be printable already."""
-        return folded(text, terminal_columns(sys.stdout)) if sys.stdout.isatty() else text
+        return folded(text, terminal_columns(sys.stdout), indent) if sys.stdout.isatty() else text
 
     def line(self, text: str, tone: Tone = Tone.PLAIN) -> str:
         """Return a line for a view; `text` must be printable already."""

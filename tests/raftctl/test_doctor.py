@@ -142,6 +142,18 @@ def test_a_directory_that_was_taken_away_is_put_back_or_given_up(cluster, raftct
     assert fix.endswith("raftctl rejoin-node 3 --blank")
 
 
+def test_findings_are_folded_between_words_on_a_narrow_terminal_and_commands_are_whole(cluster, raftctl, monkeypatch):
+    cluster.target(3).update(state="reverted")
+    words = raftctl("doctor", code=None).out.split()
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("NO_COLOR", "1")
+    shown = raftctl("doctor", code=None).out
+    assert words == shown.split()
+    assert max(map(len, shown.splitlines())) <= 60
+    assert "\n      raftctl rejoin-node 3 --blank\n" in shown
+
+
 def test_a_node_that_hangs_is_to_be_restarted(cluster, raftctl):
     cluster.down[3] = httpx.ReadTimeout("paused")
     one = found(raftctl, code=None)["answers"]
