@@ -7,6 +7,7 @@ Source: as `storage/inspection`.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -64,7 +65,7 @@ def entries_in(path: Path, since: LogIndex = FIRST, upto: LogIndex = LAST) -> It
     found = segment_paths(path / LOG_DIRECTORY, files)
     firsts = [first for first in sorted(found) if first <= min(marks.newest, upto)]
     begin = max(since, marks.purged.index + 1)
-    needed = [first for first, following in zip(firsts, [*firsts[1:], LAST], strict=True) if following > begin]
+    needed = [first for first, following in pairwise([*firsts, LAST]) if following > begin]
     last: LogId | None = None
     for first in needed:
         data = files.read_whole(found[first])

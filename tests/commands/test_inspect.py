@@ -16,8 +16,9 @@ from raft_engine.__main__ import main
 from raft_engine.commands.progress import FIRST_AFTER_S, ProgressBar
 from raft_engine.kv.disk_store import DiskStore
 from raft_engine.storage.data_dir import DataDir
+from raft_engine.testing.storage_suite import stored, write
 from raft_engine.types.ids import NodeId
-from tests.commands.directories import ENTRIES, contents, damage, first_segment
+from tests.commands.directories import ENTRIES, LAST, contents, damage, entry, first_segment
 from tests.storage.test_data_dir import BARRIER as LATER
 from tests.storage.test_data_dir import open_dir, remove
 
@@ -254,6 +255,30 @@ def test_only_what_is_in_the_log_can_be_listed(directory, capsys):
     assert main(["inspect", str(directory), "--entries", "1..3"]) == 13
     assert "none of these entries is in the log: it has 4 to 9" in capsys.readouterr().err
     assert main(["inspect", str(directory), "--entries", "10"]) == 13
+
+
+@pytest.fixture
+def rejoined(directory):
+    """It got a snapshot up to 9 instead of entries, and 10 and 11 as entries: no file of its log has an earlier one."""
+    data_dir = open_dir(directory)
+    data_dir.snapshots.build(LAST, stored(1, 1, 1, 2, 3), [b"state"])
+    data_dir.log.reset(LAST)
+    write(data_dir.log, [entry(10, b""), entry(11, b"")])
+    data_dir.close()
+    return directory
+
+
+def test_a_range_before_the_whole_log_has_no_entry(rejoined, capsys):
+    assert inspected(capsys, rejoined, "--entries", "1..3", code=13)["entries"] == []
+    assert main(["inspect", str(rejoined), "--entries", "1..3"]) == 13
+    assert "none of these entries is in the log: it has 10 to 11" in capsys.readouterr().err
+    assert [found["index"] for found in inspected(capsys, rejoined, "--entries", "..10")["entries"]] == [10]
+
+
+def test_a_log_without_entries_has_none_of_a_range(tmp_path, capsys):
+    open_dir(tmp_path / "blank").close()
+    assert main(["inspect", str(tmp_path / "blank"), "--entries", "1.."]) == 13
+    assert "none of these entries is in the log: it has none" in capsys.readouterr().err
 
 
 def test_entries_before_a_damaged_one_are_listed(directory, capsys):
