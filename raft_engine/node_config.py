@@ -90,7 +90,7 @@ def parse_node_config(document: Mapping[str, object], base: Path) -> NodeConfig:
     )
     cluster = _cluster_name(_need(document, "cluster", str))
     node_id = _node_id(_need(document, "node_id", int), "node_id")
-    data_dir = base / _need(document, "data_dir", str)
+    data_dir = base / _directory_name(_need(document, "data_dir", str))
     listen = _table(document, "listen", ["management", "raft"])
     listen_management = _host_port(_need(listen, "listen.management", str), "listen.management")
     listen_raft = _host_port(_need(listen, "listen.raft", str), "listen.raft")
@@ -239,6 +239,12 @@ _KINDS: dict[type, str] = {str: "a string", int: "an integer", bool: "true or fa
 def _cluster_name(name: str) -> str:
     if not 1 <= len(name) <= CLUSTER_NAME_CHARACTERS_MAX or not name.isprintable() or name != name.strip():
         raise ConfigError(f"cluster must be 1 to {CLUSTER_NAME_CHARACTERS_MAX} printable characters, not {name!r}")
+    return name
+
+
+def _directory_name(name: str) -> str:
+    if not name or "\0" in name:
+        raise ConfigError(f"data_dir must name a directory that is this node's alone, not {name!r}")
     return name
 
 

@@ -1,4 +1,4 @@
-"""Whether a node could listen where its file says, tried without listening: what a start would find out too late.
+"""Whether a node could listen where its file says, found out without listening: what a start would find out too late.
 
 Source: public contract, section 1 (`check-config`).
 """
@@ -10,6 +10,7 @@ import socket
 from collections.abc import Mapping
 from typing import Final
 
+from raft_engine.errors import ConfigError
 from raft_engine.transport.connection import split_address
 
 _REASONS: Final[Mapping[int, tuple[str, str]]] = {
@@ -21,6 +22,25 @@ _REASONS: Final[Mapping[int, tuple[str, str]]] = {
     errno.EACCES: ("may not be listened on by this user", "take a port above 1023"),
 }
 
+_ANY_HOST: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104 (recognised, not listened on)
+"""Stands for every address of its family."""
+
+
+def check_apart(management: str, raft: str) -> None:
+    """Check that a node's two listening addresses are two; a name that nobody knows is not judged here.
+
+    Raises: ConfigError: they are one, whatever each of them calls it.
+    """
+    try:
+        (family, (host, port)), (other_family, (other_host, other_port)) = _resolved(management), _resolved(raft)
+    except (socket.gaierror, UnicodeError):
+        return
+    hosts = {host, other_host}
+    if (family, port) == (other_family, other_port) and port != 0 and (len(hosts) == 1 or hosts & _ANY_HOST):
+        raise ConfigError(
+            f"listen.management ({management}) and listen.raft ({raft}) are the same address: give each a port of its own"
+        )
+
 
 def why_not(setting: str, address: str) -> str | None:
     """Return what keeps a process from listening there now and what to do about it, None: nothing.
@@ -29,10 +49,8 @@ def why_not(setting: str, address: str) -> str | None:
         setting: the address's name in the node's file.
         address: `host:port`.
     """
-    host, port = split_address(address)
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, _, _, _, place = found[0]
+        family, place = _resolved(address)
         with socket.socket(family, socket.SOCK_STREAM) as tried:
             tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as a start does
             tried.bind(place)
@@ -44,3 +62,10 @@ def why_not(setting: str, address: str) -> str | None:
         said, hint = _REASONS.get(error.errno or 0, (f"cannot be listened on ({error.strerror})", "choose another one"))
         return f"{setting} {address} {said}; {hint}"
     return None
+
+
+def _resolved(address: str) -> tuple[socket.AddressFamily, tuple[str, int]]:
+    """Return where a start would listen: the first place that a name stands for."""
+    host, port = split_address(address)
+    family, _, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    return family, (str(place[0]), int(place[1]))

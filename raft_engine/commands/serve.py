@@ -47,22 +47,31 @@ def add_config(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     import uvloop
 
+    from raft_engine.commands.addresses import check_apart
+
     config = load(options.config)
+    check_apart(config.listen_management, config.listen_raft)
     limit_arenas()
     _log_to_stderr(options.log_level)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_run_node(config, starts_engine=not options.stopped))
     except (StorageError, StorageFailed) as error:
-        print(f"raft-engine: error: {error}", file=sys.stderr)
-        return DIRECTORY
+        return _unusable(error)
     return DONE
 
 
 def run_check(options: argparse.Namespace) -> int:
-    from raft_engine.commands.addresses import why_not
+    """Judge what a start judges, with its words and exit codes; an address that is taken may be this very node's."""
+    from raft_engine.commands.addresses import check_apart, why_not
+    from raft_engine.commands.directory import check_usable
 
     config = load(options.config)
+    check_apart(config.listen_management, config.listen_raft)
+    try:
+        check_usable(config)
+    except (StorageError, StorageFailed) as error:
+        return _unusable(error)
     print(f"node {config.node_id} of cluster {config.cluster!r}: {options.config} is good")
     for alarm in config.alarms:
         print(f"warning: {alarm.code}: {alarm.detail}; {alarm.hint}", file=sys.stderr)
@@ -71,6 +80,12 @@ def run_check(options: argparse.Namespace) -> int:
         if problem is not None:
             print(f"warning: {problem}", file=sys.stderr)
     return DONE
+
+
+def _unusable(error: Exception) -> int:
+    """Whatever is the matter with the directory, a service manager is told the same: `exit_codes`."""
+    print(f"raft-engine: error: {error}", file=sys.stderr)
+    return DIRECTORY
 
 
 def load(path: Path) -> NodeConfig:

@@ -122,6 +122,16 @@ def open_or_create(directory: Path, cluster: str, node_id: NodeId, files: Files,
         identity = Identity(
             cluster, node_id, Incarnation(f"{files.random_bits(_INCARNATION_BITS):0{_INCARNATION_BITS // 4}x}")
         )
+    check_belongs(identity, directory, cluster, node_id)
+    if not starts and identity.boot_count:
+        return identity
+    identity = msgspec.structs.replace(identity, boot_count=identity.boot_count + 1)
+    save_identity(directory, identity, files)
+    return identity
+
+
+def check_belongs(identity: Identity, directory: Path, cluster: str, node_id: NodeId) -> None:
+    """Raises: WrongDirectory: the identity in `directory` is another node's."""
     if (identity.cluster, identity.node_id) != (cluster, node_id):
         raise WrongDirectory(
             f"this directory belongs to node {identity.node_id} of cluster {identity.cluster!r}, "
@@ -129,11 +139,6 @@ def open_or_create(directory: Path, cluster: str, node_id: NodeId, files: Files,
             path=str(directory),
             hint="correct data_dir, node_id or cluster in node.toml",
         )
-    if not starts and identity.boot_count:
-        return identity
-    identity = msgspec.structs.replace(identity, boot_count=identity.boot_count + 1)
-    save_identity(directory, identity, files)
-    return identity
 
 
 def prepare_directory(directory: Path, files: Files) -> None:
@@ -146,6 +151,14 @@ def prepare_directory(directory: Path, files: Files) -> None:
         files.mkdir(directory)
     if not files.exists(directory / FILE_NAME):
         _make_name_durable(directory, files)
+    check_private(directory, files)
+
+
+def check_private(directory: Path, files: Files) -> None:
+    """Check that a directory is one, and this user's alone.
+
+    Raises: WrongDirectory: not a directory, another owner, or open to others; OSError: it is not there.
+    """
     owner, mode = files.owner_and_mode(directory)
     if not stat.S_ISDIR(mode):
         raise WrongDirectory("the data directory is not a directory", path=str(directory), hint="correct data_dir")

@@ -7,7 +7,8 @@ import socket
 
 import pytest
 
-from raft_engine.commands.addresses import why_not
+from raft_engine.commands.addresses import check_apart, why_not
+from raft_engine.errors import ConfigError
 
 
 def test_a_free_address_is_nothing_to_speak_of():
@@ -54,3 +55,30 @@ def test_any_other_reason_is_told(monkeypatch, number, words):
 
     monkeypatch.setattr(socket, "socket", Refusing)
     assert words in why_not("listen.raft", "127.0.0.1:80")
+
+
+# -- both of a node's addresses ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("other", ["127.0.0.1:7101", "0.0.0.0:7101", "localhost:7101"])
+def test_two_names_of_one_address_are_one(monkeypatch, other):
+    as_numbers = socket.getaddrinfo
+    monkeypatch.setattr(
+        socket, "getaddrinfo", lambda host, *words, **more: as_numbers(host.replace("localhost", "127.0.0.1"), *words, **more)
+    )
+    for one, two in (("127.0.0.1:7101", other), (other, "127.0.0.1:7101")):
+        with pytest.raises(ConfigError, match="are the same address: give each a port of its own"):
+            check_apart(one, two)
+
+
+@pytest.mark.parametrize("other", ["127.0.0.1:7102", "127.0.0.2:7101", "[::]:7101", "[::1]:7101"])
+def test_another_port_host_or_family_is_another_address(other):
+    check_apart("127.0.0.1:7101", other)
+
+
+def test_ports_that_are_chosen_at_the_start_are_two():
+    check_apart("127.0.0.1:0", "127.0.0.1:0")
+
+
+def test_a_name_that_nobody_knows_is_left_to_whoever_says_so():
+    check_apart("127.0.0.1:7101", "a..b:7101")

@@ -415,6 +415,27 @@ def test_check_config_says_what_is_wrong_and_ends_with_code_3(tmp_path, capsys):
     assert "clutser is not a setting; did you mean 'cluster'?" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("code", "old", "new"),
+    [
+        (4, '"data/n1"', '"n1.toml"'),
+        (4, '"data/n1"', '"/proc/n1"'),
+        (3, '"data/n1"', '""'),
+        (3, 'raft = "127.0.0.1:', 'raft = "127.0.0.1:{management}"\n#'),
+    ],
+)
+async def test_check_config_refuses_a_file_with_the_words_of_a_start(tmp_path, capsys, code, old, new):
+    files = Files(tmp_path)
+    path = files.path(1)
+    management = files.addresses[1].management.rpartition(":")[2]
+    path.write_text(path.read_text().replace(old, new.format(management=management)))
+    process = await start_program("serve", "--config", str(path))
+    _, log = await process.communicate()
+    assert code == process.returncode
+    assert main(["check-config", "--config", str(path)]) == code
+    assert ("", log.decode()) == capsys.readouterr()
+
+
 def test_version_is_printed(capsys):
     with pytest.raises(SystemExit) as end:
         main(["--version"])

@@ -91,6 +91,8 @@ def test_an_unknown_key_is_named_with_its_nearest_known_one(tmp_path, text, word
         ("node_id = 1", "node_id = true", "node_id must be an integer"),
         ("node_id = 1", 'node_id = "1"', "node_id must be an integer"),
         ('data_dir = "data/n1"', "", "data_dir is missing"),
+        ('data_dir = "data/n1"', 'data_dir = ""', "data_dir must name a directory that is this node's alone, not ''"),
+        ('data_dir = "data/n1"', 'data_dir = "a\\u0000b"', "data_dir must name a directory"),
         ('raft = "127.0.0.1:9201"', "", "listen.raft is missing"),
         ('raft = "127.0.0.1:9201"', 'raft = "127.0.0.1"', "listen.raft must be host:port"),
         ('raft = "127.0.0.1:9201"', 'raft = "127.0.0.1:99999"', "listen.raft must be host:port"),
