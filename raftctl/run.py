@@ -22,6 +22,7 @@ class Run:
 
     def call(self, function: Callable[..., None], values: Mapping[str, Any]) -> None:
         """Do what the command does; every command passes here, whichever door it came in by."""
+        self.session.settings.check_times()
         interrupts.come()
         function(self.session, **values)
         interrupts.settled()

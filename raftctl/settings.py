@@ -168,8 +168,14 @@ class Settings:
         entry = self.context.timeout if self.context else None
         return self._duration("--timeout", self.flags.timeout, "TIMEOUT", entry, default_s)
 
+    def check_times(self) -> None:
+        """Check the times on the command line, whether the command needs them or not. Raises: CtlError: usage."""
+        for option, text in (("--request-timeout", self.flags.request_timeout), ("--timeout", self.flags.timeout)):
+            if text is not None:
+                parse_duration(text, option)
+
     def _duration(self, option: str, flag: str | None, variable: str, entry: str | None, default_s: float) -> float:
-        text = flag or _env(variable) or entry
+        text = flag if flag is not None else _env(variable) or entry
         return default_s if text is None else parse_duration(text, option)
 
     @property

@@ -104,7 +104,7 @@ def allow_next_revert(
     from raftctl.durations import parse_duration
 
     action = trigger_actions.allow_next_revert(
-        session, session.survey(), to, allow=allow, ttl_s=parse_duration(ttl, "--ttl")
+        session, session.survey(), to, allow=allow, ttl_s=parse_duration(ttl, "--ttl", may_be_zero=True)
     )
     perform(session, [action])
 
