@@ -67,8 +67,9 @@ def perform(session: Session, actions: Sequence[Action], left_out: Sequence[Left
     """Do all of them, one after the other, and show what happened.
 
     Nodes that are left out are warned of before anything is asked or done, are rows of the result, and make it exit with 10.
-    Raises: CtlError: the first that was refused or is not seen to be done.
+    Raises: CtlError: the first that was refused or is not seen to be done; `--confirm` names another cluster.
     """
+    session.check_name(actions[0].cluster)
     for one in left_out:
         session.output.warn(f"{one.why}, so it is left out; once it runs: {one.later}")
     judged = [

@@ -29,12 +29,14 @@ def _usage_error(current: Run, error: typer.TyperException, arguments: Sequence[
     """Tell what is wrong with the command line, in the form the rest of it asks for."""
     context = getattr(error, "ctx", None)
     message = error.format_message().replace("Value error, ", "")  # the validator's own words, in front of ours
-    if context is not None and message == context.get_help():
-        sys.stderr.write(message + "\n")
-        return ExitCode.USAGE
     wants_json = any(word in {"json", "jsonl", "-ojson", "-ojsonl", "--output=json", "--output=jsonl"} for word in arguments)
     if wants_json:
         current.begin_json()
+    if context is not None and message == context.get_help():
+        if not wants_json:
+            sys.stderr.write(message + "\n")
+            return ExitCode.USAGE
+        message = f"{context.command_path}: a command is missing"
     hint = f"see: {context.command_path} --help" if context is not None else "see: raftctl --help"
     current.session.output.error(CtlError("usage", " ".join(message.split()), hint=hint))
     return ExitCode.USAGE

@@ -1,7 +1,8 @@
 """Asking before something dangerous is done; three tiers of danger.
 
 Mild: no question. Moderate: yes or no. Severe: the cluster's name is typed, because the worst mistakes are right commands
-for the wrong cluster. Where nobody can be asked, the flags that answer are demanded; a dry run never asks.
+for the wrong cluster. Where nobody can be asked, the flags that answer are demanded; a dry run never asks. A name that is
+given is checked whatever the tier: whoever names the cluster means that one.
 Source: contract section 5; clig.dev (danger levels); field notes B 23, 27.
 """
 
@@ -23,13 +24,27 @@ class Tier(enum.StrEnum):
     SEVERE = "severe"
 
 
+def check_name(settings: Settings, cluster: str) -> None:
+    """Check the name that was given, if one was, before anything is planned for this cluster.
+
+    Raises: CtlError: `confirmation_mismatch`.
+    """
+    named = settings.flags.confirm
+    if named is not None and named != cluster:
+        raise CtlError(
+            "confirmation_mismatch",
+            f"--confirm says {named!r}, this is cluster {cluster!r}; nothing was done",
+            hint="is the context right?",
+        )
+
+
 def confirm(settings: Settings, output: Output, tier: Tier, question: str, cluster: str) -> None:
     """Return when it may be done.
 
     Raises: CtlError: `declined`, or `confirmation_needed` naming the flags.
     """
     flags = settings.flags
-    asks = settings.may_ask and sys.stdin.isatty()
+    asks = settings.may_ask and sys.stdin.isatty() and sys.stderr.isatty()
     if tier is Tier.MODERATE and not flags.yes:
         if not asks:
             raise CtlError("confirmation_needed", f"{question} needs a yes, and nobody can be asked here", hint="add --yes")
@@ -40,14 +55,8 @@ def confirm(settings: Settings, output: Output, tier: Tier, question: str, clust
 
 
 def _confirm_name(settings: Settings, output: Output, question: str, cluster: str, *, asks: bool) -> None:
-    named = settings.flags.confirm
-    if named is not None and named != cluster:
-        raise CtlError(
-            "confirmation_mismatch",
-            f"--confirm says {named!r}, this is cluster {cluster!r}; nothing was done",
-            hint="is the context right?",
-        )
-    if named is not None and settings.flags.yes:
+    check_name(settings, cluster)
+    if settings.flags.confirm is not None and settings.flags.yes:
         return
     if not asks or settings.flags.yes:
         missing = f"--confirm {cluster}" if settings.flags.yes else f"--yes --confirm {cluster}"

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Container, Sequence
 from typing import TYPE_CHECKING
 
-from raftctl.confirm import Tier, confirm
+from raftctl.confirm import Tier, check_name, confirm
 from raftctl.errors import CtlError, ExitCode
 from raftctl.output.render import Output
 from raftctl.settings import Flags, Settings
@@ -72,6 +72,10 @@ class Session:
             raise nobody_answers(survey)
         self.seen = survey
         return survey
+
+    def check_name(self, cluster: str) -> None:
+        """Check what `--confirm` says, if it was given. Raises: CtlError: it names another cluster."""
+        check_name(self.settings, cluster)
 
     def confirm(self, tier: Tier, question: str, cluster: str) -> None:
         confirm(self.settings, self.output, tier, question, cluster)

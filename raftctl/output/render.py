@@ -143,8 +143,9 @@ class Output:
             _tell(self._drawn(part, sys.stderr))
 
     def say(self, text: str) -> None:
-        """Say what must be read before an answer is given."""
-        _tell(text)
+        """Say what must be read before an answer is given; with `-o json` only on a terminal, where no program reads stderr."""
+        if self._settings.output not in {OutputFormat.JSON, OutputFormat.JSONL} or sys.stderr.isatty():
+            _tell(text)
 
     def warn(self, text: str) -> None:
         self.warnings.append(printable(text))

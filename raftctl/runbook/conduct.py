@@ -82,6 +82,7 @@ def _planned(session: Session, runbook: Runbook) -> tuple[Survey, Plan, Sequence
     is_patient = False
     while True:
         survey = session.survey(patient_with=EVERYBODY if is_patient else ())
+        session.check_name(survey.cluster)
         plan = runbook.plan(session, survey, holder_text(session.client))
         findings = with_overrides(plan.findings, session.flags.override)
         failed = {item.rule for item in findings if item.verdict is Verdict.FAIL}
@@ -217,8 +218,9 @@ def _check_receipt(file: RunFile) -> None:
 
 
 def _check_cluster(session: Session, file: RunFile) -> None:
-    """Raises: CtlError: the context leads to another cluster than the run's."""
+    """Raises: CtlError: the context leads to another cluster than the run's, or than `--confirm` says."""
     survey = session.survey()
+    session.check_name(survey.cluster)
     wanted = str(file.began.get("cluster"))
     is_same_id = _cluster_id(survey) == file.began.get("cluster_id", "")
     if survey.cluster != wanted or not is_same_id:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import httpx
 import pytest
 
@@ -24,6 +26,13 @@ SENT = {
     "allow-next-revert": (1, {"to": 3, "allow": True, "ttl_ms": 600000}),
 }
 ALL = sorted(LINES)
+
+
+class Terminal(io.StringIO):
+    """What a person types."""
+
+    def isatty(self) -> bool:
+        return True
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -135,6 +144,27 @@ def test_a_severe_trigger_wants_the_name_as_well(cluster, raftctl, options):
 def test_another_name_than_the_cluster_s_is_refused(cluster, raftctl):
     assert "'production'" in raftctl("allow-next-revert --to 3 --yes --confirm production", code=5).err
     assert [] == cluster.mutations
+
+
+@pytest.mark.parametrize("line", ["heartbeat", "purge-log --upto 40 --yes", "snapshot --all", "explain elect --node 2"])
+def test_a_name_that_is_given_is_checked_whatever_the_tier(cluster, raftctl, line):
+    assert "'production'" in raftctl(f"{line} --confirm production", code=5).err
+    assert [] == cluster.mutations
+
+
+@pytest.mark.parametrize("line", ["purge-log --upto 40 --all", "transfer-leader --to 2", "elect --node 2 --quiet"])
+def test_a_yes_that_is_missing_is_one_document_with_json_and_told_with_the_steps_without(cluster, raftctl, line):
+    assert "confirmation_needed" == raftctl(f"{line} -o json", code=2).error["code"]
+    assert raftctl(line, code=2).err.startswith("  ")
+
+
+@pytest.mark.parametrize(("seen", "asked"), [(True, True), (False, False)])
+def test_nobody_is_asked_who_does_not_see_the_question(cluster, raftctl, monkeypatch, seen, asked):
+    monkeypatch.setattr("sys.stdin", Terminal("yes\n"))
+    monkeypatch.setattr("sys.stderr.isatty", lambda: seen)
+    told = raftctl("purge-log --upto 40 -o json", code=0 if asked else 2)
+    assert asked == ("[y/N]" in told.err)
+    assert asked == bool(cluster.mutations)
 
 
 def test_an_election_without_asking_first_is_severe_while_a_leader_lives(cluster, raftctl):
