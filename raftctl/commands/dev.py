@@ -159,7 +159,7 @@ def down(
     sandbox = Sandbox.load(sandbox_path(directory))
     running = [number for number in sandbox.state.nodes if sandbox.running(number)]
     if session.flags.dry_run:
-        session.output.show("plan", {"stop": running, "purge": purge}, [f"would stop nodes {running}"], names=running)
+        _show_plan_of_down(session, sandbox, running, purge=purge)
         return
     for number in running:
         sandbox.stop(number)
@@ -171,3 +171,13 @@ def down(
             remove_context(CONTEXT)
         told += f"; removed {sandbox.directory}"
     session.output.show("dev", {"stopped": running, "purged": purge}, [told], names=running)
+
+
+def _show_plan_of_down(session: Session, sandbox: Sandbox, running: list[int], *, purge: bool) -> None:
+    from raftctl.output.text import listed
+
+    removes = str(sandbox.directory) if purge else None
+    lines = [f"would stop node {listed(running)}" if running else "no node is running"]
+    if purge:
+        lines.append(f"would remove {removes} with all data of its nodes, and the context that leads there")
+    session.output.show("plan", {"stop": running, "purge": purge, "remove": removes}, lines, names=running)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
     import typer
 
     from raftctl.options import RunArgument, RunOrFileArgument
-    from raftctl.runbook.journal import Record
+    from raftctl.runbook.journal import Record, RunFile
 
 _COLUMNS: Final = ("run", "command", "cluster", "node", "began")
 
@@ -110,14 +112,14 @@ def resume(session: Session, run: RunOrFileArgument) -> None:
     """Go on with a run that did not end: the program died, it needed attention, or its journal came from elsewhere."""
     from raftctl.runbook.conduct import resume
 
-    _go_on(session, _run_id(run), resume)
+    _go_on(session, run, resume)
 
 
 def abort(session: Session, run: RunOrFileArgument) -> None:
     """Undo a run that did not end, as far as there is a way back."""
     from raftctl.runbook.conduct import abort
 
-    _go_on(session, _run_id(run), abort)
+    _go_on(session, run, abort)
 
 
 def export(
@@ -136,6 +138,9 @@ def export(
     found = find_run(run)
     found.check_intact()
     data = found.path.read_bytes()[: found.whole_bytes]
+    if session.flags.dry_run:
+        _show_export_plan(session, found, len(data), to)
+        return
     if to is not None:
         try:
             write_durably(to, data)
@@ -157,17 +162,28 @@ def export(
     session.output.show("run-export", told, lines, names=[found.run_id])
 
 
-def _run_id(run: str) -> str:
-    """Return the run's id; a file with its journal is taken in first."""
-    from raftctl.runbook.journal import adopt
+def _show_export_plan(session: Session, found: RunFile, size: int, to: Path | None) -> None:
+    """Raises: CtlError: the file is there already; an export replaces nothing."""
+    if to is not None and os.path.lexists(to):
+        raise CtlError("config", f"{to} cannot be written: {os.strerror(errno.EEXIST)}")
+    told = {"run": found.run_id, "file": str(to) if to is not None else None, "bytes": size, "records": len(found.records)}
+    where = "standard output" if to is None else str(to)
+    view = [f"would write {len(found.records)} records, {size} bytes, to {where}", "Nothing was done: --dry-run."]
+    session.output.show("plan", told, view, names=[found.run_id])
 
-    return adopt(Path(run)) if "/" in run or run.endswith(".jsonl") else run
+
+def _is_file(run: str) -> bool:
+    """Whether a file with a run's journal is named, and not a run that is known here."""
+    return "/" in run or run.endswith(".jsonl")
 
 
-def _go_on(session: Session, run_id: str, how: Callable[[Session, str], None]) -> None:
+def _go_on(session: Session, run: str, how: Callable[[Session, str], None]) -> None:
+    from raftctl.runbook.journal import adopt, find_run, read_copy
+
     if session.flags.dry_run:
-        _show_next(session, run_id)
+        _show_next(session, read_copy(Path(run)) if _is_file(run) else find_run(run))
         return
+    run_id = adopt(Path(run)) if _is_file(run) else run
     its = _its_session(session, run_id)
     try:
         how(its, run_id)
@@ -176,16 +192,19 @@ def _go_on(session: Session, run_id: str, how: Callable[[Session, str], None]) -
             its.close()
 
 
-def _show_next(session: Session, run_id: str) -> None:
+def _show_next(session: Session, found: RunFile) -> None:
     """What would be done, from the journal alone."""
-    from raftctl.runbook.journal import find_run
-
-    found = find_run(run_id)
     begun = [str(record["step"]) for record in found.records if record["event"] == "step_begun"]
     done = [str(record["step"]) for record in found.records if record["event"] == "step_done"]
-    data = {"run": run_id, "outcome": found.outcome, "steps_begun": begun, "steps_done": done, "next": found.next_commands}
-    view = [f"{run_id}: {found.outcome}; steps done: {', '.join(done) or 'none'}", "Nothing was done: --dry-run."]
-    session.output.show("plan", data, view, names=[run_id])
+    data = {
+        "run": found.run_id,
+        "outcome": found.outcome,
+        "steps_begun": begun,
+        "steps_done": done,
+        "next": found.next_commands,
+    }
+    view = [f"{found.run_id}: {found.outcome}; steps done: {', '.join(done) or 'none'}", "Nothing was done: --dry-run."]
+    session.output.show("plan", data, view, names=[found.run_id])
 
 
 def _its_session(session: Session, run_id: str) -> Session:

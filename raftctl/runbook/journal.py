@@ -260,20 +260,30 @@ def _path_of(run_id: str) -> Path:
     return path
 
 
-def adopt(source: Path) -> str:
-    """Take in a journal that was copied here from another machine; return its run id.
+def read_copy(source: Path) -> RunFile:
+    """Return a journal that was copied here from another machine, under the id that it names.
 
-    Raises: CtlError: not found; `journal_damaged`; `config`, a journal of that run is here and is another one.
+    Raises: CtlError: not found; `journal_damaged`.
     """
     try:
-        data = source.read_bytes()
+        run = read_run(source)
     except OSError as error:
         raise CtlError("not_found_here", f"{source} cannot be read: {error.strerror}") from error
-    run = read_run(source)
     run.check_intact()
     run_id = str(run.began.get("run", ""))
     if _RUN_ID.fullmatch(run_id) is None:
         raise CtlError("journal_damaged", f"{source} names no run", hint="copy the file that runs export wrote")
+    return msgspec.structs.replace(run, run_id=run_id)
+
+
+def adopt(source: Path) -> str:
+    """Take in a journal that was copied here from another machine; return its run id.
+
+    Raises: CtlError: as `read_copy`; `config`, a journal of that run is here and is another one.
+    """
+    run = read_copy(source)
+    run_id = run.run_id
+    data = source.read_bytes()
     path = runs_path() / f"{run_id}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     if path.exists():

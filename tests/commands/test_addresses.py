@@ -64,7 +64,9 @@ def test_any_other_reason_is_told(monkeypatch, number, words):
 def test_two_names_of_one_address_are_one(monkeypatch, other):
     as_numbers = socket.getaddrinfo
     monkeypatch.setattr(
-        socket, "getaddrinfo", lambda host, *words, **more: as_numbers(host.replace("localhost", "127.0.0.1"), *words, **more)
+        socket,
+        "getaddrinfo",
+        lambda host, *words, **more: as_numbers(host.replace("localhost", "127.0.0.1"), *words, **more),
     )
     for one, two in (("127.0.0.1:7101", other), (other, "127.0.0.1:7101")):
         with pytest.raises(ConfigError, match="are the same address: give each a port of its own"):

@@ -49,7 +49,7 @@ def test_a_directory_that_is_open_to_others_is_not(tmp_path, directory):
 @pytest.mark.parametrize("below", ["", "/n1", "/deep/n1"])
 def test_nothing_is_made_in_a_file(tmp_path, below):
     (tmp_path / "file").write_text("")
-    with pytest.raises((WrongDirectory, StorageFailed), match="is not a directory|ENOTDIR"):
+    with pytest.raises((WrongDirectory, StorageFailed), match=r"is not a directory|ENOTDIR"):
         check_usable(config(tmp_path, Path(f"{tmp_path}/file{below}")))
 
 

@@ -78,6 +78,31 @@ def test_a_dry_run_of_going_on_changes_nothing(cluster, raftctl, stuck, verb):
     assert asked == len(cluster.mutations)
 
 
+@pytest.mark.parametrize("verb", ["resume", "abort"])
+def test_a_dry_run_of_going_on_with_a_copy_does_not_take_it_in(cluster, raftctl, stuck, tmp_path, monkeypatch, verb):
+    target = tmp_path / "copy.jsonl"
+    raftctl(f"runs export {stuck}", "--to", str(target))
+    monkeypatch.setenv("RAFTCTL_STATE", str(tmp_path / "elsewhere"))
+    plan = raftctl(f"runs {verb} --dry-run -o json", str(target)).data
+    assert (stuck, f"raftctl runs {verb} {stuck}" in plan["next"]) == (plan["run"], True)
+    assert [] == list(read_runs())
+
+
+def test_a_dry_run_of_an_export_writes_nothing_and_says_what_it_would_write(raftctl, stuck, tmp_path):
+    (run,) = read_runs()
+    size, target = run.path.stat().st_size, tmp_path / "copy.jsonl"
+    assert (
+        f"would write {len(run.records)} records, {size} bytes, to {target}"
+        in raftctl(f"runs export {stuck} --dry-run", "--to", str(target)).out
+    )
+    plan = raftctl(f"runs export {stuck} --dry-run -o json", "--to", str(target)).data
+    assert (str(target), size) == (plan["file"], plan["bytes"])
+    assert f"{size} bytes, to standard output" in raftctl(f"runs export {stuck} --dry-run").out
+    assert not target.exists()
+    target.write_text("mine")
+    raftctl(f"runs export {stuck} --dry-run", "--to", str(target), code=3)
+
+
 def test_a_journal_is_exported_as_it_is(raftctl, stuck, tmp_path):
     (run,) = read_runs()
     target = tmp_path / "copy.jsonl"
@@ -97,6 +122,21 @@ def test_an_exported_journal_is_gone_on_with_on_another_machine(cluster, raftctl
     (run,) = read_runs()
     assert (stuck, "undone") == (run.run_id, run.outcome)
     assert WELL == cluster.picture(3)
+
+
+@pytest.mark.parametrize("line", [LINE, f"{LINE} --dry-run", "drain 3 --yes --confirm demo"])
+def test_a_run_in_another_cluster_than_the_one_named_is_refused_before_anything_is_measured(cluster, raftctl, line):
+    refused = raftctl(line.replace("demo", "demmo"), code=5)
+    assert "--confirm says 'demmo', this is cluster 'demo'" in refused.err
+    assert "Plan:" not in refused.out + refused.err
+    assert {("GET", "/v1/status")} == {(method, path) for method, _, path, _ in cluster.requests}
+    assert [] == list(read_runs())
+
+
+def test_a_run_is_not_gone_on_with_in_another_cluster_than_the_one_named(cluster, raftctl, stuck):
+    asked = len(cluster.mutations)
+    assert "'demmo'" in raftctl(f"runs resume {stuck} --confirm demmo", code=5).err
+    assert asked == len(cluster.mutations)
 
 
 def test_a_line_of_a_journal_that_was_changed_is_noticed_and_named(cluster, raftctl, stuck):

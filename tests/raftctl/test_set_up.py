@@ -68,10 +68,28 @@ def test_help_lists_every_command_under_its_heading(raftctl):
         assert word in out
 
 
+@pytest.mark.parametrize("group", ["runs", "trigger", "explain member"])
+def test_a_group_without_a_command_is_one_document_with_json_and_its_help_without(raftctl, group):
+    error = raftctl(f"-o json {group}", code=2).error
+    assert ("usage", f"raftctl {group}: a command is missing") == (error["code"], error["message"])
+    assert raftctl(group, code=2).err.startswith(f"Usage: raftctl {group} ")
+
+
 def test_init_names_all_endpoints_as_members(cluster, raftctl):
     raftctl("init")
     ((_, _, path, body),) = cluster.mutations
     assert (path, sorted(body["members"])) == ("/v1/init", ["1", "2", "3"])
+
+
+@pytest.mark.parametrize("options", ["", "--yes", "--dry-run"])
+def test_init_of_another_cluster_than_the_one_named_is_refused(cluster, raftctl, options):
+    for node, status in cluster.nodes.items():
+        status |= {"birth": "blank", "leader": None, "state": "follower", "node_id": node}
+    error = raftctl(f"init {options} --confirm wrong -o json", code=5).error
+    assert ("confirmation_mismatch", True) == (error["code"], "this is cluster 'demo'" in error["message"])
+    assert [] == cluster.mutations
+    raftctl("init --yes --confirm demo")
+    assert ["/v1/init"] == cluster.paths
 
 
 def test_init_without_all_of_them_is_refused(cluster, raftctl):
@@ -196,3 +214,49 @@ def test_a_sandbox_that_cannot_be_removed_wholly_says_what_remains_and_can_be_pu
     assert ["n1", "sandbox.json"] == sorted(path.name for path in directory.iterdir())
     raftctl("dev down --purge")
     assert not directory.exists()
+
+
+@pytest.fixture
+def sandbox(raftctl, monkeypatch, tmp_path):
+    """Two nodes that look as if they ran."""
+    monkeypatch.setattr(Sandbox, "check_ports", lambda *_: None)
+    made = Sandbox.create(tmp_path / "sandbox", 2, 9101)
+    monkeypatch.setattr(Sandbox, "running", lambda *_: True)
+    return made
+
+
+def test_a_dry_run_of_dev_down_says_what_it_would_remove(raftctl, sandbox):
+    line = f"dev down --dir {sandbox.directory} --purge --dry-run"
+    told = raftctl(line).out
+    assert "would stop node 1 and 2\n" in told
+    assert f"would remove {sandbox.directory} with all data of its nodes" in told
+    assert ([1, 2], str(sandbox.directory)) == tuple(raftctl(f"{line} -o json").data[name] for name in ("stop", "remove"))
+    assert sandbox.directory.exists()
+
+
+def test_a_dry_run_of_dev_down_without_purge_speaks_of_no_removal(raftctl, sandbox):
+    assert "remove" not in raftctl(f"dev down --dir {sandbox.directory} --dry-run").out
+
+
+# -- times -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("time", ["0", "0ms", "0.0s", "abc", "-1s", "1 day", ""])
+@pytest.mark.parametrize("line", ["version", "status", "health", "kv list", "heartbeat", "runs list"])
+@pytest.mark.parametrize("option", ["--timeout", "--request-timeout"])
+def test_a_time_that_is_none_is_2_whether_it_is_needed_or_not(cluster, raftctl, line, option, time):
+    assert f"{option}" in raftctl(line, f"{option}={time}", code=2).err
+    assert [] == cluster.requests
+
+
+@pytest.mark.parametrize("line", ["status --watch --interval", "top --interval", "watch --for"])
+def test_no_time_at_all_between_two_looks_or_for_watching_is_2(cluster, raftctl, monkeypatch, line):
+    monkeypatch.setattr("time.sleep", lambda _: pytest.fail("it goes on"))
+    assert "is no time at all" in raftctl(f"{line} 0s", code=2).err
+
+
+def test_a_time_in_the_environment_or_a_context_is_no_better(cluster, raftctl, monkeypatch):
+    raftctl.config.write_text(raftctl.config.read_text("utf-8") + 'timeout = "0s"\n', "utf-8")
+    raftctl("health --wait", code=2)
+    monkeypatch.setenv("RAFTCTL_TIMEOUT", "abc")
+    assert "'abc' is not a duration" in raftctl("health --wait", code=2).err
