@@ -243,14 +243,14 @@ def rejoin_rules(survey: Survey, target: int, lock_holder: str | None) -> list[F
 def _identity(survey: Survey, target: int) -> Finding:
     status = survey.status(target)
     report = survey.report(target)
-    threshold = "reachable, and the life of the node that the configuration names"
+    threshold = "it answers, is the life that the configuration names, and has what it acknowledged"
     if status is None:
         why = (
             report.error.detail
             if report is not None and report.error is not None
             else "no endpoint and no member has this id"
         )
-        hint = f"node {target} is wiped through its endpoint: start its process first, restart it if it hangs"
+        hint = f"it must answer first: {of_silent(survey, target)}; restart it if it hangs"
         return finding("identity", False, f"node {target} does not answer: {why}", threshold, hint=hint)
     lives = survey.membership.incarnations.get(target, ())
     named = f"named: {listed(life[:8] for life in lives)}" if lives else "no life of it is named"

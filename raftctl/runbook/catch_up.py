@@ -100,7 +100,9 @@ def _check_life(survey: Survey, target: int, incarnation: str) -> None:
         )
     if status is not None and status.incarnation != incarnation:
         raise CtlError(
-            "needs_attention", f"node {target} came back as another incarnation: its vote is gone", hint="raftctl status"
+            "needs_attention",
+            f"node {target} came back as another incarnation: its vote is gone",
+            hint="raftctl doctor says what mends it",
         )
 
 

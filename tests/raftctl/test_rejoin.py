@@ -134,6 +134,13 @@ def test_a_node_whose_directory_was_taken_away_under_it_is_refused_for_that(clus
     assert [] == cluster.mutations
 
 
+def test_a_node_that_does_not_answer_is_to_be_started_as_it_is_or_restarted(cluster, raftctl):
+    cluster.down[3] = REFUSED
+    hint = raftctl(f"{LINE} -o json", code=5).error["hint"]
+    assert hint.startswith("it must answer first: start its process with the directory it had; only if that is lost")
+    assert hint.endswith("restart it if it hangs")
+
+
 def test_a_dry_run_only_reads_and_leaves_no_journal(cluster, raftctl):
     plan = raftctl("rejoin-node 3 --dry-run -o json").data
     assert len(plan["rules"]) == 10
