@@ -99,7 +99,7 @@ class Gauges:
         return NodeGauge(
             node=node,
             role=survey.role(node),
-            state=status.state if status is not None else "unreachable",
+            state=survey.state(report),
             term=status.term if status is not None else None,
             applied=applied,
             applied_per_s=_rate(index_of(then.applied) if then is not None else None, applied, passed_s),
@@ -159,8 +159,8 @@ def _changes_of(node: int, before: Survey, now: Survey) -> Iterator[str]:
 
 
 def _word(survey: Survey, node: int) -> str:
-    status = survey.status(node)
-    return status.state if status is not None else "unreachable"
+    report = survey.report(node)
+    return survey.state(report) if report is not None else "unreachable"
 
 
 def sparkline(values: Sequence[float], width: int, *, full: float, unicode: bool) -> str:

@@ -99,8 +99,10 @@ def _quorum(survey: Survey) -> Check:
 
 def _members(survey: Survey) -> Check:
     absences = survey.absences
-    tolerance = survey.quorum.tolerance
-    may_fail = f"{tolerance} more may fail" if tolerance else "none more may fail"
+    quorum = survey.quorum
+    may_fail = f"{quorum.tolerance} more may fail" if quorum.tolerance else "none more may fail"
+    if not quorum.reached:
+        may_fail = "too few for writes"
     nameless = [node.management for node in survey.nodes if node.node_id is None]
     if absences or nameless:
         who = [f"node {node_id} {why}" for node_id, why in absences.items()] + [f"{url} {Absence.DOWN}" for url in nameless]

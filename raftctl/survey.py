@@ -161,6 +161,14 @@ class Survey(msgspec.Struct, frozen=True, kw_only=True):
             return "voter"
         return "learner" if node_id in membership.learners else "-"
 
+    def state(self, node: NodeReport) -> str:
+        """In one word. A voter that was wiped calls itself a learner until its log tells it that it is none."""
+        status = node.status
+        if status is None:
+            return "unreachable"
+        is_wiped = status.recovering is not None and not status.stopped and self.role(node.node_id) == "voter"
+        return "recovering" if is_wiped else status.state
+
     @property
     def down(self) -> list[int]:
         """Members that do not answer or whose engine does not run."""

@@ -24,7 +24,13 @@ _BELOW: Final = "\x1b[J"
 _TITLES: Final = ("NODE", "ROLE", "STATE", "TERM", "APPLIED", "/S", "LAG", "HEARD")
 _NARROW: Final = 72
 """Below so many columns there is room for the numbers only."""
-_STATE_TONES: Final = {"leader": Tone.GOOD, "candidate": Tone.WARN, "shutdown": Tone.BAD, "unreachable": Tone.BAD}
+_STATE_TONES: Final = {
+    "leader": Tone.GOOD,
+    "candidate": Tone.WARN,
+    "recovering": Tone.WARN,
+    "shutdown": Tone.BAD,
+    "unreachable": Tone.BAD,
+}
 _CONDITION_TONES: Final = {"ok": Tone.GOOD, "degraded": Tone.WARN}
 
 _FULL_RATE: Final = 10.0

@@ -17,7 +17,13 @@ from raftctl.output.tables import Cell, Column, Table, Tone
 from raftctl.output.text import human_ms, printable
 from raftctl.survey import NodeReport, Survey
 
-_STATE_TONES = {"leader": Tone.GOOD, "candidate": Tone.WARN, "shutdown": Tone.BAD}
+_STATE_TONES = {
+    "leader": Tone.GOOD,
+    "candidate": Tone.WARN,
+    "recovering": Tone.WARN,
+    "shutdown": Tone.BAD,
+    "unreachable": Tone.BAD,
+}
 
 
 def status_table(survey: Survey, *, wide: bool) -> Table:
@@ -51,13 +57,8 @@ def _status_row(survey: Survey, node: NodeReport, *, wide: bool) -> list[Cell | 
 
 
 def _state(survey: Survey, node: NodeReport) -> Cell:
-    """A voter that was wiped calls itself a learner until its log tells it that it is none."""
-    status = node.status
-    if status is None:
-        return Cell("unreachable", Tone.BAD)
-    if status.recovering is not None and not status.stopped and survey.role(node.node_id) == "voter":
-        return Cell("recovering", Tone.WARN)
-    return Cell(status.state, _STATE_TONES.get(status.state, Tone.PLAIN))
+    state = survey.state(node)
+    return Cell(state, _STATE_TONES.get(state, Tone.PLAIN))
 
 
 def note_of(survey: Survey, node: NodeReport) -> tuple[str, Tone]:
@@ -175,7 +176,7 @@ def node_data(survey: Survey, node: NodeReport) -> dict[str, Any]:
     return {
         "node_id": node.node_id,
         "role": survey.role(node.node_id),
-        "state": node.status.state if node.status is not None else "unreachable",
+        "state": survey.state(node),
         "management": node.management,
         "raft": node.raft or None,
         "lag": survey.lag(node.node_id) if node.node_id is not None else None,

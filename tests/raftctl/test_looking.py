@@ -197,6 +197,8 @@ def test_a_voter_on_which_the_next_write_cannot_count_is_not_up_whatever_it_answ
     assert "2 of 3 voters up, 2 needed" == checks["quorum"]
     cluster.down[2] = REFUSED
     assert "NO QUORUM" in raftctl("status").out
+    members = next(check for check in raftctl("health -o json", code=11).data["checks"] if check["name"] == "members")
+    assert f"node 2 is down and node 3 {why}; too few for writes" == members["measured"]
 
 
 @pytest.mark.parametrize("state", ["probe", "replicate", "snapshot"])
@@ -219,6 +221,8 @@ def test_a_wiped_voter_that_takes_itself_for_a_learner_is_a_voter_that_recovers(
     cluster.nodes[3].update(WIPED)
     [row] = [row for row in raftctl(command).out.splitlines() if row.split()[:1] == ["3"]]
     assert ["voter", "recovering"] == row.split()[1:3]
+    node = raftctl(f"{command} -o json").data["nodes"][2]
+    assert ("voter", "recovering", "learner") == (node["role"], node["state"], node["status"]["state"])
 
 
 def test_health_waits_until_all_is_well(cluster, raftctl):

@@ -51,6 +51,10 @@ def test_the_lag_of_a_node_that_does_not_answer_is_not_counted(cluster, survey):
         (lambda cluster: cluster.lead(2, 3), ["node 2 leads term 3"]),
         (lambda cluster: cluster.lead(None, 3), ["no leader (latest term 3)"]),
         (lambda cluster: cluster.down.update({3: REFUSED}), ["node 3: follower -> unreachable"]),
+        (
+            lambda cluster: cluster.nodes[3].update(state="learner", recovering={"until": None, "reason": "wiped"}),
+            ["node 3: follower -> recovering"],
+        ),
         (lambda cluster: cluster.target(3).update(state="snapshot"), ["to node 3: replicate -> snapshot"]),
         (lambda cluster: cluster.nodes[1]["membership"].update(configs=[[1, 2]]), ["voters {1,2}"]),
         (lambda cluster: cluster.nodes[2].update(alarms=[{"code": "c", "detail": "d"}]), ["alarm of node 2: c: d"]),
