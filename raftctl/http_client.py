@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
-from raftctl import model
+from raftctl import interrupts, model
 from raftctl.errors import CtlError
 from raftctl.http import Http
 from raftctl.http_values import Reply, host_and_port
@@ -530,7 +530,8 @@ def _decoded(reply: Reply, kind: type[T], where: str) -> T:
 
 def _read(raw: object, kind: type[T], where: str) -> T:
     try:
-        return msgspec.convert(raw, kind, strict=False)
+        with interrupts.held_back():
+            return msgspec.convert(raw, kind, strict=False)
     except msgspec.ValidationError as error:
         raise _not_an_endpoint(where, str(error)) from error
 
@@ -551,9 +552,9 @@ def _check(reply: Reply, where: str) -> None:
 def _problem(reply: Reply) -> model.Problem | None:
     try:
         raw = msgspec.json.decode(reply.body)
-        return msgspec.convert(
-            {name: value for name, value in raw.items() if value is not None}, model.Problem, strict=False
-        )
+        told = {name: value for name, value in raw.items() if value is not None}
+        with interrupts.held_back():
+            return msgspec.convert(told, model.Problem, strict=False)
     except (msgspec.MsgspecError, UnicodeDecodeError, AttributeError):
         return None
 

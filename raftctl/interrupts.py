@@ -56,7 +56,11 @@ def _take_no_notice(_number: int, _frame: FrameType | None) -> None:
 
 @contextlib.contextmanager
 def held_back() -> Iterator[None]:
-    """Let those who ask for the end wait meanwhile; the mask of one thread would not do, another one may take the signal."""
+    """Let those who ask for the end wait meanwhile.
+
+    For what must not be cut in half, and for msgspec: interrupted while it looks into a Struct that it meets for the first time,
+    it crashes the interpreter (seen with 0.22). The mask of one thread would not do: another one may take the signal.
+    """
     came: list[int] = []
 
     def remember(number: int, _frame: FrameType | None) -> None:

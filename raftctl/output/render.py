@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import TextIO
 
+from raftctl import interrupts
 from raftctl.errors import CtlError
 from raftctl.output import document, streams
 from raftctl.output.tables import Table, Tone, drawn, paint, plain
@@ -50,6 +51,8 @@ class Output:
             names: for `-o name`, a line each.
         Raises: CtlError: `output_lost`, unless something was done.
         """
+        if self.acted:
+            interrupts.wait()  # what was done is known: from here on Ctrl-C would only make the exit code lie
         match self._settings.output:
             case OutputFormat.JSON:
                 self._write_document(kind, data, indent=2)

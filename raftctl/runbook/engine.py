@@ -173,7 +173,8 @@ class Run:
     def fact(self, name: str, kind: type[T]) -> T | None:
         """Return a fact as a value of its type, None if it is not known yet."""
         value = self.facts.get(name)
-        return None if value is None else msgspec.convert(value, kind, strict=False)
+        with interrupts.held_back():
+            return None if value is None else msgspec.convert(value, kind, strict=False)
 
     def has_begun(self, step: str) -> bool:
         return step in self.past.begun

@@ -23,6 +23,7 @@ from typing import Final
 
 import msgspec
 
+from raftctl import interrupts
 from raftctl.client import ClusterClient
 from raftctl.errors import CtlError
 from raftctl.output.text import human_seconds, printable
@@ -100,7 +101,8 @@ def look(client: ClusterClient) -> Held | None:
             return None
         raise
     try:
-        return Held(msgspec.json.decode(value.value, type=Holder), value.revision)
+        with interrupts.held_back():
+            return Held(msgspec.json.decode(value.value, type=Holder), value.revision)
     except msgspec.MsgspecError:
         unknown = Holder(run="?", command="?", operator="?", host="?", pid=0, since="?", expires_at="?", token="")
         return Held(unknown, value.revision)

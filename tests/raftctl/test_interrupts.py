@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import subprocess
 import sys
 from threading import Event, Thread
+from typing import ClassVar
 
 import httpx
+import msgspec
 import pytest
 
-from raftctl import door, interrupts
+from raftctl import door, http_client, interrupts
 from raftctl.runbook.journal import read_runs
 from raftctl.runbook.lock import ClusterLock
 from raftctl.session import Session
@@ -30,6 +33,30 @@ sys.meta_path.insert(0, Interrupts())
 from raftctl.__main__ import main
 main()
 """
+
+ASKING = """
+import signal, sys
+
+class Interrupts:
+    def find_spec(self, name, *_more):
+        if name == "raftctl.http_client":
+            signal.raise_signal(signal.SIGINT)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Interrupts())
+from raftctl.__main__ import run
+print(run(["-e", "http://127.0.0.1:1", "status"]), "raftctl.http_client" in sys.modules)
+"""
+
+
+class Interrupting(msgspec.Struct):
+    """Is interrupted while it is read."""
+
+    read: ClassVar[list[str]] = []
+
+    def __post_init__(self) -> None:
+        signal.raise_signal(signal.SIGINT)
+        self.read.append("to its end")
 
 
 def sends(number: int, and_then):
@@ -51,6 +78,18 @@ def test_an_interrupt_at_the_very_first_import_is_130_in_one_line():
     assert (130, "error: interrupted\n") == (ran.returncode, ran.stderr)
 
 
+def test_an_interrupt_while_the_client_is_loaded_waits_for_its_end():
+    ran = subprocess.run([sys.executable, "-c", ASKING], capture_output=True, text=True, check=False)
+    assert ("130 True\n", "error: interrupted\n") == (ran.stdout, ran.stderr)
+
+
+def test_an_interrupt_while_an_answer_is_read_waits_for_its_end():
+    Interrupting.read.clear()
+    with pytest.raises(KeyboardInterrupt):
+        http_client._read({}, Interrupting, "node 1")
+    assert ["to its end"] == Interrupting.read
+
+
 @pytest.mark.parametrize("line", ["status", "status --help=no", "kv put a b"])
 def test_an_interrupt_while_the_program_loads_waits_and_nothing_is_begun(cluster, raftctl, monkeypatch, line):
     monkeypatch.setattr(door, "read", sends(signal.SIGINT, door.read))
@@ -68,6 +107,17 @@ def test_an_interrupt_after_the_answer_changes_no_code(cluster, raftctl, monkeyp
     monkeypatch.setattr(Session, "close", sends(signal.SIGINT, Session.close))
     raftctl("status")
     raftctl("-c nowhere status", code=3)
+
+
+def test_an_interrupt_while_it_is_told_what_was_done_changes_no_code(cluster, raftctl, monkeypatch):
+    class Impatient(io.StringIO):
+        def write(self, text: str) -> int:
+            signal.raise_signal(signal.SIGINT)
+            return super().write(text)
+
+    monkeypatch.setattr(sys, "stdout", Impatient())
+    raftctl("heartbeat")
+    raftctl("status", code=130)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
