@@ -115,6 +115,9 @@ def _recovering(facts: Facts) -> Iterator[Diagnosis]:
         if status.recovering is not None:
             evidence = f"recovers until {status.recovering.until} ({status.recovering.reason})"
             yield Diagnosis(severity=Severity.WARN, node=status.node_id, evidence=evidence, fix="raftctl health --wait")
+        elif facts.now.absence(status.node_id) is Absence.NOT_ADMITTED and not facts.now.is_new_life(status):
+            evidence = "its new life learns, and does not yet vote in the place of its former one"
+            yield Diagnosis(severity=Severity.WARN, node=status.node_id, evidence=evidence, fix="raftctl health --wait")
 
 
 def _lag(facts: Facts) -> Iterator[Diagnosis]:

@@ -306,6 +306,16 @@ def test_who_may_not_ask_is_told_to_give_a_token_and_it_exits_with_12(cluster, r
     assert "--token-file" in found(raftctl, code=12)["answers"]["fix"]
 
 
+def test_a_new_life_that_learns_and_does_not_vote_yet_is_waited_for(cluster, raftctl):
+    for status in cluster.nodes.values():
+        lives = status["membership"]["incarnations"] | {"3": ["3" * 32, "f" * 32]}
+        status["membership"] = status["membership"] | {"learners": [3], "incarnations": lives}
+    cluster.nodes[3]["incarnation"] = "f" * 32
+    rules = found(raftctl)
+    assert "does not yet vote in the place of its former one" in rules["recovering"]["evidence"]
+    assert "2 of 3 voters are up (node 3 is not admitted)" in rules["tolerance"]["evidence"]
+
+
 def test_the_worst_comes_first(cluster, raftctl):
     four_voters(cluster)
     cluster.nodes[2]["runtime_config"]["enable_elect"] = False
