@@ -15,6 +15,7 @@ from typing import Final
 
 import msgspec
 
+from raftctl import interrupts
 from raftctl.config_place import config_path
 from raftctl.errors import CtlError
 
@@ -83,7 +84,8 @@ def _parse(text: str, path: Path) -> ConfigFile:
     except (tomli.TOMLDecodeError, RecursionError) as error:  # the latter: nested without end
         raise CtlError("config", f"{path} is not TOML: {error}") from error
     try:
-        config = msgspec.convert(document, ConfigFile, strict=False)
+        with interrupts.held_back():
+            config = msgspec.convert(document, ConfigFile, strict=False)
     except msgspec.ValidationError as error:
         raise CtlError("config", f"{path}: {error}", hint=_nearest_hint(str(error))) from error
     for name, context in config.contexts.items():

@@ -41,7 +41,8 @@ _GAVE_UP: Final = "timed_out"
 _DISK_WAIT_S: Final = 5.0
 """A wipe waits for several directories to be on disk."""
 
-msgspec.json.Decoder(NodeStatus)
+with interrupts.held_back():
+    msgspec.json.Decoder(NodeStatus)
 # msgspec looks into a Struct when it first meets it, and two threads that do so at once crash the interpreter (seen with
 # 0.22). Here it is met before there is a second thread.
 

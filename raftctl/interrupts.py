@@ -1,6 +1,7 @@
 """When Ctrl-C ends this program: not while it loads, then at any time by KeyboardInterrupt, not any more once its end is settled.
 
-While it loads, an interrupt waits: it would come out of the middle of an import, as a traceback. Once it is known how the program
+While it loads, and later while a module is loaded, an interrupt waits: it would come out of the middle of an import, as a
+traceback, or be lost in a half-made class, which crashes the interpreter (seen with msgspec 0.22). Once it is known how the program
 ends, an interrupt must not change what its exit code says. A terminal that is gone ends no runbook: it goes on as if nobody watched.
 Source: signal(7); pthread_sigmask(3).
 """
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from types import FrameType
 
 _ASKED_TO_END: Final = frozenset({signal.SIGINT, signal.SIGTERM})
+_ALL: Final = (*_ASKED_TO_END, signal.SIGHUP, signal.SIGALRM)
+_AGAIN_S: Final = 0.005
+"""So long after it met an import an interrupt is tried again; a module is loaded in a few milliseconds."""
 
 
 def wait() -> None:
@@ -25,12 +29,14 @@ def wait() -> None:
 
 def come() -> None:
     """Let it come. Raises: KeyboardInterrupt: one has waited."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it was begun with Ctrl-C ignored
+        _handle(signal.SIGINT, _interrupt)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def settled() -> None:
     """From here on nothing that asks this program to end is heard: it ends by itself, and its exit code stands."""
-    for number in (*_ASKED_TO_END, signal.SIGHUP):
+    for number in _ALL:
         _handle(number, signal.SIG_IGN)
 
 
@@ -46,7 +52,13 @@ def _handle(number: int, handler: Any) -> None:
         signal.signal(number, handler)
 
 
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            _handle(signal.SIGALRM, lambda *_: signal.raise_signal(number))
+            signal.setitimer(signal.ITIMER_REAL, _AGAIN_S)
+            return
+        frame = frame.f_back
     raise KeyboardInterrupt
 
 
@@ -82,7 +94,7 @@ def held_back() -> Iterator[None]:
 def as_before() -> Iterator[None]:
     """Give a process that goes on afterwards its own handlers back."""
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-    handlers = {number: signal.getsignal(number) for number in (*_ASKED_TO_END, signal.SIGHUP)}
+    handlers = {number: signal.getsignal(number) for number in _ALL}
     try:
         yield
     finally:

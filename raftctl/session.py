@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Container, Sequence
 from typing import TYPE_CHECKING
 
-from raftctl import interrupts
 from raftctl.confirm import Tier, check_name, confirm
 from raftctl.errors import CtlError, ExitCode
 from raftctl.output.render import Output
@@ -42,10 +41,9 @@ class Session:
 
     def client_of(self, endpoints: Sequence[str]) -> ClusterClient:
         """Return a client of other endpoints, with this run's settings."""
-        with interrupts.held_back():
-            from raftctl.http import Http
-            from raftctl.http_client import HttpClusterClient
-            from raftctl.http_values import Tls
+        from raftctl.http import Http
+        from raftctl.http_client import HttpClusterClient
+        from raftctl.http_values import Tls
 
         settings = self.settings
         http = Http(

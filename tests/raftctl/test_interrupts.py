@@ -44,7 +44,13 @@ class Interrupts:
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.meta_path.insert(0, Interrupts())
+from raftctl import http
 from raftctl.__main__ import run
+
+def waits(*_arguments, **_options):
+    signal.pause()
+
+http.Http.send = waits
 print(run(["-e", "http://127.0.0.1:1", "status"]), "raftctl.http_client" in sys.modules)
 """
 
@@ -78,7 +84,7 @@ def test_an_interrupt_at_the_very_first_import_is_130_in_one_line():
     assert (130, "error: interrupted\n") == (ran.returncode, ran.stderr)
 
 
-def test_an_interrupt_while_the_client_is_loaded_waits_for_its_end():
+def test_an_interrupt_while_a_module_is_loaded_comes_when_it_is_there():
     ran = subprocess.run([sys.executable, "-c", ASKING], capture_output=True, text=True, check=False)
     assert ("130 True\n", "error: interrupted\n") == (ran.stdout, ran.stderr)
 
@@ -154,3 +160,17 @@ def test_what_is_held_back_comes_afterwards_whichever_thread_took_it():
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert ["on"] == gone
+
+
+def test_an_interrupt_that_still_waits_when_the_end_is_settled_is_not_heard_any_more(cluster, raftctl, monkeypatch):
+    real = interrupts.settled
+    tried_again = []
+
+    def settled() -> None:
+        real()
+        signal.raise_signal(signal.SIGALRM)
+        tried_again.append(True)
+
+    monkeypatch.setattr(interrupts, "settled", settled)
+    raftctl("status")
+    assert tried_again
