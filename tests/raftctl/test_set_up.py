@@ -249,7 +249,7 @@ def test_a_time_that_is_none_is_2_whether_it_is_needed_or_not(cluster, raftctl, 
     assert [] == cluster.requests
 
 
-@pytest.mark.parametrize("line", ["status --watch --interval", "top --interval", "watch --for"])
+@pytest.mark.parametrize("line", ["status --watch --interval", "top --count 1 --interval", "watch --count 1 --for"])
 def test_no_time_at_all_between_two_looks_or_for_watching_is_2(cluster, raftctl, monkeypatch, line):
     monkeypatch.setattr("time.sleep", lambda _: pytest.fail("it goes on"))
     assert "is no time at all" in raftctl(f"{line} 0s", code=2).err

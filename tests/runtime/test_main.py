@@ -428,6 +428,7 @@ async def test_check_config_refuses_a_file_with_the_words_of_a_start(tmp_path, c
     files = Files(tmp_path)
     path = files.path(1)
     management = files.addresses[1].management.rpartition(":")[2]
+    tmp_path.chmod(0o755)  # so that it could not be taken for the data directory
     path.write_text(path.read_text().replace(old, new.format(management=management)))
     process = await start_program("serve", "--config", str(path))
     _, log = await process.communicate()
