@@ -20,7 +20,7 @@ COMMON: Final[tuple[Parameter, ...]] = (
     (('--endpoint', '-e'), 'endpoint', 'many', None, None, '', 'Management URL of a node; repeatable.'),
     (('--output', '-o'), 'output', 'raftctl.settings:OutputFormat', None, None, 'table wide json jsonl name', 'table, wide, json, jsonl or name.'),
     (('--request-timeout',), 'request_timeout', 'text', None, None, '', 'For one request; default 5s, for a mere look 1s.'),
-    (('--timeout',), 'timeout', 'text', None, None, '', 'How long to look for an effect; default 30s.'),
+    (('--timeout',), 'timeout', 'text', None, None, '', 'How long to look for an effect; default 30s, 0: once.'),
     (('--yes', '-y'), 'yes', 'flag', None, False, '', 'Answer questions with yes.'),
     (('--confirm',), 'confirm', 'text', None, None, '', "The cluster's name, for what --yes is not enough for."),
     (('--no-input',), 'no_input', 'flag', None, False, '', 'Never ask; fail instead.'),

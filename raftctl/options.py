@@ -83,7 +83,7 @@ def _common(
         typer.Option("--request-timeout", metavar="TIME", help="For one request; default 5s, for a mere look 1s."),
     ] = None,
     timeout: Annotated[
-        str | None, typer.Option("--timeout", metavar="TIME", help="How long to look for an effect; default 30s.")
+        str | None, typer.Option("--timeout", metavar="TIME", help="How long to look for an effect; default 30s, 0: once.")
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Answer questions with yes.")] = False,
     confirm: Annotated[

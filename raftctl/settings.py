@@ -166,17 +166,20 @@ class Settings:
     def timeout_s(self, default_s: float = TIMEOUT_S) -> float:
         """How long an effect is looked for."""
         entry = self.context.timeout if self.context else None
-        return self._duration("--timeout", self.flags.timeout, "TIMEOUT", entry, default_s)
+        return self._duration("--timeout", self.flags.timeout, "TIMEOUT", entry, default_s, may_be_zero=True)
 
     def check_times(self) -> None:
         """Check the times on the command line, whether the command needs them or not. Raises: CtlError: usage."""
-        for option, text in (("--request-timeout", self.flags.request_timeout), ("--timeout", self.flags.timeout)):
-            if text is not None:
-                parse_duration(text, option)
+        if self.flags.request_timeout is not None:
+            parse_duration(self.flags.request_timeout, "--request-timeout")
+        if self.flags.timeout is not None:
+            parse_duration(self.flags.timeout, "--timeout", may_be_zero=True)  # 0: look once, wait for nothing
 
-    def _duration(self, option: str, flag: str | None, variable: str, entry: str | None, default_s: float) -> float:
+    def _duration(
+        self, option: str, flag: str | None, variable: str, entry: str | None, default_s: float, *, may_be_zero: bool = False
+    ) -> float:
         text = flag if flag is not None else _env(variable) or entry
-        return default_s if text is None else parse_duration(text, option)
+        return default_s if text is None else parse_duration(text, option, may_be_zero=may_be_zero)
 
     @property
     def token_file(self) -> Path | None:

@@ -241,9 +241,12 @@ def test_a_dry_run_of_dev_down_without_purge_speaks_of_no_removal(raftctl, sandb
 # -- times -----------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("time", ["0", "0ms", "0.0s", "abc", "-1s", "1 day", ""])
 @pytest.mark.parametrize("line", ["version", "status", "health", "kv list", "heartbeat", "runs list"])
-@pytest.mark.parametrize("option", ["--timeout", "--request-timeout"])
+@pytest.mark.parametrize(
+    ("option", "time"),
+    [(option, time) for option in ("--timeout", "--request-timeout") for time in ("abc", "-1s", "1 day", "")]
+    + [("--request-timeout", time) for time in ("0", "0ms", "0.0s")],
+)
 def test_a_time_that_is_none_is_2_whether_it_is_needed_or_not(cluster, raftctl, line, option, time):
     assert f"{option}" in raftctl(line, f"{option}={time}", code=2).err
     assert [] == cluster.requests
@@ -255,8 +258,14 @@ def test_no_time_at_all_between_two_looks_or_for_watching_is_2(cluster, raftctl,
     assert "is no time at all" in raftctl(f"{line} 0s", code=2).err
 
 
+@pytest.mark.parametrize("time", ["0", "0s"])
+def test_no_time_for_an_effect_is_one_look(cluster, raftctl, monkeypatch, time):
+    monkeypatch.setattr("time.sleep", lambda _: pytest.fail("it waits"))
+    raftctl(f"health --wait --timeout {time}")
+
+
 def test_a_time_in_the_environment_or_a_context_is_no_better(cluster, raftctl, monkeypatch):
-    raftctl.config.write_text(raftctl.config.read_text("utf-8") + 'timeout = "0s"\n', "utf-8")
-    raftctl("health --wait", code=2)
+    raftctl.config.write_text(raftctl.config.read_text("utf-8") + 'timeout = "1 day"\n', "utf-8")
+    assert "'1 day' is not a duration" in raftctl("health --wait", code=2).err
     monkeypatch.setenv("RAFTCTL_TIMEOUT", "abc")
     assert "'abc' is not a duration" in raftctl("health --wait", code=2).err
