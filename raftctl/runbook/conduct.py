@@ -136,7 +136,15 @@ def _conduct(session: Session, runbook: Runbook, run: Run, journal: Journal, loc
 
 def _finish(session: Session, runbook: Runbook, journal: Journal) -> None:
     data = receipt_of(journal)
-    show_receipt(session, runbook, data, write_receipt(journal, data))
+    try:
+        path = write_receipt(journal, data)
+    except OSError as error:
+        again = f"once there is room: raftctl runs resume {journal.run_id}"
+        session.output.warn(
+            f"the run is done, but its receipt cannot be kept beside {journal.path}: {error.strerror}; {again}"
+        )
+        path = None
+    show_receipt(session, runbook, data, path)
 
 
 @contextmanager

@@ -60,8 +60,11 @@ def check_receipt(run: RunFile) -> dict[str, Any] | None:
     return {"path": str(path), "sha256": hashlib.sha256(data).hexdigest(), "matches": head == run.head}
 
 
-def show_receipt(session: Session, runbook: Runbook, data: dict[str, Any], path: Path) -> None:
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+def show_receipt(session: Session, runbook: Runbook, data: dict[str, Any], path: Path | None) -> None:
+    """`path`: where it is kept; None: nowhere, so far."""
     lines = [printable(line) for line in runbook.receipt_lines(data)]
-    lines += [f"  receipt:   {path}", f"             sha256 {digest}"]
-    session.output.show("receipt", data | {"receipt": {"path": str(path), "sha256": digest}}, lines, names=[data["run"]])
+    kept: dict[str, str | None] = {"path": None, "sha256": None}
+    if path is not None:
+        kept = {"path": str(path), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        lines += [f"  receipt:   {path}", f"             sha256 {kept['sha256']}"]
+    session.output.show("receipt", data | {"receipt": kept}, lines, names=[data["run"]])

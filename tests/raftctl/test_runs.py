@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 
@@ -68,6 +69,20 @@ def test_a_receipt_is_held_against_its_journal(cluster, raftctl):
     path = run.path.with_suffix(".receipt.json")
     path.write_text("nothing")
     assert not raftctl(f"runs show {run.run_id} -o json").data["receipt"]["matches"]
+
+
+def test_a_receipt_that_cannot_be_kept_makes_a_run_no_less_done(cluster, raftctl, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr("raftctl.runbook.receipt.write_durably", full)
+        ended = raftctl(LINE)
+    (run,) = read_runs()
+    assert "the run is done, but its receipt cannot be kept beside" in ended.err
+    assert f"No space left on device; once there is room: raftctl runs resume {run.run_id}" in ended.err
+    raftctl(f"runs resume {run.run_id}")
+    assert raftctl(f"runs show {run.run_id} -o json").data["receipt"]["matches"]
 
 
 @pytest.mark.parametrize("verb", ["resume", "abort"])
