@@ -20,7 +20,7 @@ from raft_engine.management.control import NodeControl
 from raft_engine.management.convert import picture, status_body
 from raft_engine.types.ids import NodeId
 from raft_engine.types.membership import Membership, NodeAddress
-from raft_engine.types.metrics import ServerState
+from raft_engine.types.metrics import ReplicationState, ServerState
 from raft_engine.types.unreadable import UNREADABLE
 
 MEMBER_ANSWERS_WITHIN_S: Final = 1.0
@@ -108,12 +108,49 @@ class Quorum(msgspec.Struct, frozen=True):
     reachable: int = 0
 
 
+class _Row(msgspec.Struct, frozen=True):
+    state: str = ""
+
+
+class _Alarm(msgspec.Struct, frozen=True):
+    code: str = ""
+
+
+class _Status(msgspec.Struct, frozen=True):
+    """What is counted of a member's status."""
+
+    incarnation: str = ""
+    state: str = ""
+    recovering: object = None
+    alarms: tuple[_Alarm, ...] = ()
+    replication: dict[NodeId, _Row] | None = None
+
+    @property
+    def takes_part(self) -> bool:
+        """Whether it acknowledges writes, as far as it knows itself: not while it is stopped, refused by its peers, or recovers."""
+        refused = any(alarm.code == "older_copy" for alarm in self.alarms)
+        return self.state != ServerState.SHUTDOWN.value and self.recovering is None and not refused
+
+
+def _understood(answer: Answer) -> _Status | None:
+    try:
+        return None if isinstance(answer, schema.MemberError) else msgspec.convert(answer, _Status, str_keys=True)
+    except msgspec.ValidationError:
+        return None
+
+
 def worst_quorum(membership: Membership, told: Mapping[NodeId, Answer]) -> Quorum:
     """Return the voter set that can lose the fewest nodes: a joint configuration needs each of its sets."""
+    statuses = {node_id: status for node_id, answer in told.items() if (status := _understood(answer)) is not None}
+    fenced = {
+        node_id
+        for status in statuses.values()
+        if status.state == ServerState.LEADER.value
+        for node_id, target in (status.replication or {}).items()
+        if target.state == ReplicationState.REVERTED.value
+    }
     running = {
-        (node_id, str(answer.get("incarnation")))
-        for node_id, answer in told.items()
-        if isinstance(answer, dict) and answer.get("state") != ServerState.SHUTDOWN.value
+        (node_id, status.incarnation) for node_id, status in statuses.items() if status.takes_part and node_id not in fenced
     }
     quorums = [
         Quorum(len(config), len(config) // 2 + 1, sum(item in running for item in config.items()))

@@ -40,6 +40,20 @@ def test_another_life_of_a_voter_does_not_count():
     assert worst_quorum(MEMBERSHIP.membership, answers) == Quorum(3, 2, 2)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {3: {"recovering": {"until": None, "reason": "wiped"}}},
+        {3: {"alarms": [{"code": "low_space"}, {"code": "older_copy"}]}},
+        {1: {"state": "leader", "replication": {"2": {"state": "replicate"}, "3": {"state": "reverted"}}}},
+    ],
+    ids=["recovering", "an older copy", "fenced by the leader"],
+)
+def test_a_voter_that_acknowledges_nothing_does_not_count(changes):
+    answers = {node_id: answer | changes.get(node_id, {}) for node_id, answer in told(1, 2, 3).items()}
+    assert worst_quorum(MEMBERSHIP.membership, answers) == Quorum(3, 2, 2)
+
+
 @pytest.mark.parametrize("answer", [{}, {"incarnation": ["x"]}, {"state": 3}, MemberError("timed_out", "")])
 def test_nonsense_from_a_voter_does_not_count(answer):
     assert worst_quorum(MEMBERSHIP.membership, told(1, 2) | {NodeId(3): answer}) == Quorum(3, 2, 2)
