@@ -20,7 +20,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from load import wrk
-from systems import COMPILED, SKELETON, BenchError, Etcd, Ours, Skeleton, System, etcd_binaries, is_compiled
+from systems import BenchError, Etcd, System, etcd_binaries, ours_and_the_bound
 
 COLUMNS = ("puts/s", "leader: user", "system", "each follower: user", "system", "generator", "idle, %")
 
@@ -65,11 +65,7 @@ def main() -> int:
 
 
 def _systems() -> dict[str, Callable[[], System]]:
-    systems: dict[str, Callable[[], System]] = {"ours": Ours}
-    if is_compiled():
-        systems["ours compiled"] = lambda: Ours(tree=COMPILED)
-    if SKELETON.exists():
-        systems["upper bound"] = Skeleton
+    systems = ours_and_the_bound()
     for version, binary in list(etcd_binaries().items())[:1]:
         systems[f"etcd {version}"] = lambda binary=binary: Etcd(binary)  # type: ignore[misc]
     return systems

@@ -19,6 +19,7 @@ import sysconfig
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
@@ -307,6 +308,16 @@ class Skeleton(System):
     def leader(self, within_s: float = 2 * STARTS_WITHIN_S) -> int:
         """Each node writes 256 MiB of zeros before it listens."""
         return super().leader(within_s)
+
+
+def ours_and_the_bound() -> dict[str, Callable[[], System]]:
+    """Return how to make our builds and the upper bound, by name: those that are on this machine."""
+    systems: dict[str, Callable[[], System]] = {"ours": Ours}
+    if is_compiled():
+        systems["ours compiled"] = lambda: Ours(tree=COMPILED)
+    if SKELETON.exists():
+        systems["upper bound"] = Skeleton
+    return systems
 
 
 def is_compiled() -> bool:

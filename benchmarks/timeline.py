@@ -5,7 +5,7 @@
 
 One connection puts as fast as answers come; perf notes when the nodes and the generator enter and leave which system call. The deciding
 follower of a put is the one whose answer leaves first. Each system runs alone, one after the other. Needs root and perf (Debian: linux-perf),
-which slows a put by a fifth: the last two rows tell how much. Source: perf's tracepoints.
+which slows a put: the last two rows tell how much. Source: perf's tracepoints.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from urllib.parse import urlsplit
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from load import wrk
-from systems import COMPILED, SKELETON, BenchError, Ours, Skeleton, System, is_compiled
+from systems import BenchError, System, ours_and_the_bound
 
 T = TypeVar("T")
 STEPS = (
@@ -85,7 +85,7 @@ def main() -> int:
     options = parser.parse_args()
     seen: dict[str, Seen] = {}
     try:
-        systems = _systems()
+        systems = ours_and_the_bound()
         for _ in range(options.rounds):
             for name, make in systems.items():
                 with make() as system:
@@ -157,15 +157,6 @@ def _ends(put: Sequence[Call], threads: Threads) -> list[float] | None:
     heard = first(answered, leader, "enter_read", lambda file: not is_client(file))
     replied = heard and first(heard, leader, "enter_write", is_client)
     return [taken, sent, *way, heard, replied] if heard and replied else None
-
-
-def _systems() -> dict[str, Callable[[], System]]:
-    systems: dict[str, Callable[[], System]] = {"ours": Ours}
-    if is_compiled():
-        systems["ours compiled"] = lambda: Ours(tree=COMPILED)
-    if SKELETON.exists():
-        systems["upper bound"] = Skeleton
-    return systems
 
 
 def _look(system: System, seconds: float, seen: Seen) -> None:
