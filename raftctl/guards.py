@@ -140,7 +140,7 @@ def _target_reachable(survey: Survey, to: int) -> Finding:
     replication = survey.replication(to)
     cut_off = replication is not None and replication.state == "unreachable"
     why_not = _why_not_up(survey, to)
-    up = [node_id for node_id in survey.membership.voters if node_id != to and survey.is_up(node_id)]
+    up = survey.up_without(to)
     return finding(
         "target-reachable",
         why_not is None,
@@ -277,16 +277,12 @@ def _others(survey: Survey, target: int) -> list[int]:
     return [node_id for node_id in survey.membership.voters if node_id != target]
 
 
-def _up_besides(survey: Survey, target: int) -> list[int]:
-    return [node_id for node_id in _others(survey, target) if survey.is_up(node_id)]
-
-
 def _told_besides(survey: Survey, target: int) -> str:
     count = len(survey.membership.voters)
     absent = [
         f"node {node_id} {survey.absences[node_id]}" for node_id in _others(survey, target) if not survey.is_up(node_id)
     ]
-    told = f"{len(_up_besides(survey, target))} of {count} voters besides node {target} are up"
+    told = f"{len(survey.up_without(target))} of {count} voters besides node {target} are up"
     return told + (f" ({listed(absent)})" if absent else "")
 
 
@@ -390,7 +386,7 @@ def _holders_without_target(survey: Survey, target: int) -> Finding:
     count = len(voters)
     quorum = count // 2 + 1
     needed = count - quorum + 1
-    up = _up_besides(survey, target)
+    up = survey.up_without(target)
     measured = _told_besides(survey, target)
     holds = count > 1 and len(up) >= needed
     hint = "a cluster of one comes back from a snapshot, not from others" if count == 1 else ""
@@ -498,7 +494,7 @@ def quorum_without_target(survey: Survey, target: int) -> Finding:
     """The old life never answers again, so the change is decided by a quorum of the others."""
     count = len(survey.membership.voters)
     quorum = count // 2 + 1
-    up = _up_besides(survey, target)
+    up = survey.up_without(target)
     measured = _told_besides(survey, target)
     hint = to_a_quorum(survey, without=target)
     if count <= 2:
@@ -514,4 +510,4 @@ def _blank_space(survey: Survey, target: int, *, starts: bool) -> Finding:
 
 def tolerance_left(survey: Survey, target: int) -> int:
     """Return how many more voters may fail while the target is away; negative: writes stop at once."""
-    return len(_up_besides(survey, target)) - (len(survey.membership.voters) // 2 + 1)
+    return len(survey.up_without(target)) - (len(survey.membership.voters) // 2 + 1)

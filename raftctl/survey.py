@@ -119,6 +119,10 @@ class Survey(msgspec.Struct, frozen=True, kw_only=True):
         """Whether it can be counted on: for the next write, and for the failure of another."""
         return self.absence(node_id) is None
 
+    def up_without(self, node_id: int) -> list[int]:
+        """The voters that are up, this one not counted."""
+        return [other for other in self.membership.voters if other != node_id and self.is_up(other)]
+
     def absence(self, node_id: int) -> Absence | None:
         """Why it is not counted as up, None if it is. Without a leader nobody tells who reaches whom, and its own word is all."""
         status = self.status(node_id)

@@ -23,8 +23,7 @@ def is_older_copy(survey: Survey, status: NodeStatus) -> bool:
 
 
 def has_quorum_without(survey: Survey, node: int) -> bool:
-    voters = survey.membership.voters
-    return len([other for other in voters if other != node and survey.is_up(other)]) > len(voters) // 2
+    return len(survey.up_without(node)) > len(survey.membership.voters) // 2
 
 
 def of_gone(survey: Survey, node: int) -> str:
