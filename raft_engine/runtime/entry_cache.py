@@ -20,18 +20,27 @@ BYTES_MAX = 8 * 1024 * 1024
 further and every node 7 MiB."""
 ENTRY_OVERHEAD_BYTES = 200
 """What an entry costs beside its record: the objects around it (measured with sys.getsizeof)."""
-_KEEP_WHEN_FULL = 0.75
-"""Dropping a quarter at a time keeps the list from being shifted for every batch."""
+_KEEP_WHEN_FULL = 0.95
+"""Dropping a twentieth at a time keeps the list from being shifted for every batch."""
+_CHUNKS = 256
+"""Small batches are counted together, as long as they are less than this fraction of what the cache holds."""
 
 
 class EntryCache:
-    """Entries `first` … `last`, without a gap. Used on the event loop only."""
+    """Entries `first` … `last`, without a gap. Used on the event loop only.
+
+    What entries cost is counted when they come and noted for many at once (a chunk): to look at an old one again takes longer than to
+    free it.
+    """
 
     def __init__(self, last_index: int, bytes_max: int = BYTES_MAX) -> None:
         self._bytes_max = bytes_max
+        self._chunk_bytes = bytes_max // _CHUNKS
         self._entries: list[Entry] = []
         self._first = last_index + 1
         self._bytes = 0
+        self._chunks: deque[list[int]] = deque()
+        """[index of its last entry, what its entries cost]; together all that are here."""
         self._flushed = last_index
         self._unflushed: deque[tuple[IoId, int]] = deque()
         self.generation = 0
@@ -46,8 +55,15 @@ class EntryCache:
             return
         assert entries[0].index == self._first + len(self._entries), f"{entries[0]} does not follow {self.last_index}"
         self._entries.extend(entries)
-        self._bytes += _cost(entries)
-        self._unflushed.append((io_id, entries[-1].index))
+        last, cost = entries[-1].index, _cost(entries)
+        self._bytes += cost
+        chunks = self._chunks
+        if chunks and chunks[-1][1] < self._chunk_bytes:
+            chunks[-1][0] = last
+            chunks[-1][1] += cost
+        else:
+            chunks.append([last, cost])
+        self._unflushed.append((io_id, last))
         if self._bytes > self._bytes_max:
             self._shrink()
 
@@ -72,6 +88,7 @@ class EntryCache:
             return
         del self._entries[after + 1 - self._first :]
         self._bytes = _cost(self._entries)
+        self._chunks = deque([[after, self._bytes]] if self._entries else [])
         self._flushed = min(self._flushed, after)
         self._unflushed = deque((io_id, min(index, after)) for io_id, index in self._unflushed)
 
@@ -79,8 +96,8 @@ class EntryCache:
         """Entries up to `upto` are gone from the log."""
         if upto.index > self.last_index:
             self._clear(upto.index)
-        else:
-            self._drop(max(0, upto.index + 1 - self._first))
+        elif upto.index >= self._first:
+            self._drop(upto.index)
 
     def reset(self, upto: LogId) -> None:
         """The log goes on after `upto`."""
@@ -91,23 +108,32 @@ class EntryCache:
         self._entries.clear()
         self._first = last_index + 1
         self._bytes = 0
+        self._chunks.clear()
         self._flushed = last_index
         self._unflushed.clear()
 
     def _shrink(self) -> None:
         keep_bytes = self._bytes_max * _KEEP_WHEN_FULL
-        droppable = self._flushed + 1 - self._first
-        count = 0
-        over = self._bytes - keep_bytes
-        while count < droppable and over > 0:
-            over -= _cost(self._entries[count : count + 1])
-            count += 1
-        self._drop(count)
+        upto, left = self._first - 1, self._bytes
+        for last, cost in self._chunks:
+            if last > self._flushed or left <= keep_bytes:
+                break
+            upto, left = last, left - cost
+        self._drop(upto)
 
-    def _drop(self, count: int) -> None:
-        self._bytes -= _cost(self._entries[:count])
-        del self._entries[:count]
-        self._first += count
+    def _drop(self, upto: int) -> None:
+        """Drop the entries up to this one, which is here or was the last one dropped."""
+        chunks, first = self._chunks, self._first
+        while chunks and chunks[0][0] <= upto:
+            last, cost = chunks.popleft()
+            self._bytes -= cost
+            first = last + 1
+        if first <= upto:  # the beginning of a chunk
+            cost = _cost(self._entries[first - self._first : upto + 1 - self._first])
+            chunks[0][1] -= cost
+            self._bytes -= cost
+        del self._entries[: upto + 1 - self._first]
+        self._first = upto + 1
 
 
 def _cost(entries: Sequence[Entry]) -> int:
