@@ -25,7 +25,7 @@ from raft_engine.core.quorum import highest_agreed
 from raft_engine.core.state import EntriesFlushed, RaftState
 from raft_engine.core.voting import adopt_higher_term
 from raft_engine.errors import Panicked
-from raft_engine.types.entry import EntryKind, make_entry, records_bytes
+from raft_engine.types.entry import EntryKind, make_entries, records_bytes
 from raft_engine.types.ids import LogIndex, Millis, PeerId
 from raft_engine.types.log_id import BEFORE_LOG, LogId
 from raft_engine.types.messages import AppendRequest, AppendResponse
@@ -109,7 +109,7 @@ def append_as_leader(state: RaftState, kind: EntryKind, payloads: Sequence[bytes
     assert leader is not None
     term, node_id = leader.vote.term, leader.vote.node_id
     first = state.log.last.index + 1
-    entries = tuple([make_entry(term, node_id, LogIndex(index), kind, data) for index, data in enumerate(payloads, first)])
+    entries = make_entries(term, node_id, first, kind, payloads)
     last = first + len(entries) - 1
     state.log.extend(term, node_id, last)
     size = records_bytes(entries)

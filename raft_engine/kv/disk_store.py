@@ -335,11 +335,12 @@ class DiskStore(KeyValueStore):
     def _change(self, changes: Mapping[bytes, Item | None]) -> None:
         layer = self._now.layers[0]
         items, size = layer.items, layer.size_bytes
+        waiting_for = items.get
         for key, item in changes.items():
-            waiting = items.get(key, ABSENT)
-            if isinstance(waiting, tuple):
+            waiting = waiting_for(key)
+            if waiting is not None:
                 size -= len(waiting[0])
-            elif waiting is ABSENT:
+            elif key not in items:
                 size += ITEM_BYTES + len(key)
             if item is not None:
                 size += len(item[0])

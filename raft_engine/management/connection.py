@@ -106,7 +106,8 @@ class Connection(HttpToolsProtocol):
                 return
             if not self._slots:
                 self.begun, self._idle_since = _IDLE, _IDLE
-                self._unset_keepalive_if_required()
+                if self.timeout_keep_alive_task is not None:
+                    self._unset_keepalive_if_required()
             at = request.end
             slot = Slot(lane, request, self._send_replies)
             self._slots.append(slot)

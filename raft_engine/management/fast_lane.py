@@ -142,9 +142,17 @@ class FastLane:
             if head is None:
                 return None
         target = data[at + _TARGET_AT : line_end]
-        if is_put:
-            return _put(data, target, head, head_end + 4)
-        return _get(target, head, head_end + 4)
+        body_at = head_end + 4
+        if not is_put:
+            return _get(target, head, body_at)
+        length = head.content_length
+        if length is None or length > BODY_BYTES_MAX or not head.may_write:
+            return None
+        key = target if target.isalnum() and len(target) <= KEY_BYTES_MAX else _key(target)
+        if key is None:
+            return None
+        end = body_at + length
+        return Request(key, data[body_at:end], b"", end) if len(data) >= end else MORE
 
     def _new_head(self, block: bytes) -> Head | None:
         """Read a header block that is not known yet, and remember it if it is a plain one."""
@@ -230,25 +238,29 @@ class FastLane:
 class Slot:
     """One request under way: its place in the order of replies. `reply` None: not answered yet."""
 
-    __slots__ = ("_answered", "_lane", "_raft", "_ticket", "begun", "is_read", "key", "method", "reply")
+    __slots__ = ("_answered", "_lane", "_raft", "_ticket", "begun", "is_read", "key", "reply")
 
     def __init__(self, lane: FastLane, request: Request, answered: Callable[[], None]) -> None:
         self.reply: bytes | None = None
         self.begun = lane.now()
         self.key = request.key
         self.is_read = request.value is None
-        self.method = "GET" if self.is_read else "PUT"
         self._lane = lane
         self._answered = answered
         self._raft: Raft | None = None
         self._ticket: Ticket | None = None
 
+    @property
+    def method(self) -> str:
+        return "GET" if self.is_read else "PUT"
+
     def begin(self, request: Request) -> None:
         """Ask the engine. Whatever goes wrong becomes the reply."""
         try:
             self._raft = raft = self._lane.context.raft()
-            if request.value is not None:
-                self._ticket = raft.submit_write(encode_put(request.key, request.value), self.written)
+            value = request.value
+            if value is not None:
+                self._ticket = raft.submit_write(encode_put(request.key, value), self.written)
             elif request.consistency == _STALE:
                 check_has_data(self._lane.context.node)
                 self._reply(self._lane.read(self.key))
@@ -300,17 +312,6 @@ class Slot:
 
 def _lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     return b"".join([b"%b: %b\r\n" % header for header in headers])
-
-
-def _put(data: bytes, target: bytes, head: Head, body_at: int) -> Request | None:
-    length = head.content_length
-    if length is None or length > BODY_BYTES_MAX or not head.may_write:
-        return None
-    key = _key(target)
-    if key is None:
-        return None
-    end = body_at + length
-    return Request(key, data[body_at:end], b"", end) if len(data) >= end else MORE
 
 
 def _get(target: bytes, head: Head, body_at: int) -> Request | None:

@@ -44,7 +44,7 @@ from raft_engine.runtime.io_threads import IoThreads
 from raft_engine.runtime.log_worker import LogWorker
 from raft_engine.runtime.metrics_watch import MetricsWatch
 from raft_engine.runtime.ticker import Ticker, now_ms
-from raft_engine.runtime.tickets import Done, Tickets, WriteDone
+from raft_engine.runtime.tickets import NO_TICKET, Done, Tickets, WriteDone
 from raft_engine.storage.interface import LogStorage, SnapshotStorage, StateMachine, WorksBeside
 from raft_engine.transport.interface import Transport
 from raft_engine.types.counters import Counters
@@ -59,7 +59,6 @@ logger = logging.getLogger(__name__)
 
 ROUNDS_PER_DRAIN = 4
 """A drain goes on with what its own commands caused, but not for ever: sockets want their turn."""
-NO_TICKET = Ticket(0)
 
 
 class EngineLike(Protocol):
@@ -164,12 +163,12 @@ class EngineLoop:
         """Have `data` appended; `done` is called once, never before this returns. That it is bytes, the handle has checked."""
         self._writes_bytes += len(data)
         config = self.config
-        is_full = len(self.tickets) >= config.api_channel_size
-        if is_full or (self._writes and self._writes_bytes > config.max_uncommitted_bytes):
+        fits = self._writes_bytes <= config.max_uncommitted_bytes or not self._writes
+        ticket = self.tickets.open_write(done, config.api_channel_size) if fits else NO_TICKET
+        if ticket == NO_TICKET:
             self._loop.call_soon(done, self._overloaded())
             self._writes_bytes -= len(data)
             return NO_TICKET
-        ticket = self.tickets.open_write(done)
         self._writes.append(ClientWrite(ticket, data))
         if not self._scheduled:
             self._scheduled = True

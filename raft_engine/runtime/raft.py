@@ -20,10 +20,10 @@ from raft_engine.core.engine import Engine
 from raft_engine.core.events import BarrierRequested, Event, MembershipChangeRequested, RuntimeFlagsChanged
 from raft_engine.core.state import Restored
 from raft_engine.errors import Overloaded, RaftError, change_refused, read_refused, refused
-from raft_engine.runtime.loop import NO_TICKET, EngineLike, EngineLoop, outcome_error
+from raft_engine.runtime.loop import EngineLike, EngineLoop, outcome_error
 from raft_engine.runtime.pending_write import PendingWrite, timed_out
 from raft_engine.runtime.restoring import membership_at, restore_node
-from raft_engine.runtime.tickets import Done, WriteDone, resolve
+from raft_engine.runtime.tickets import NO_TICKET, Done, WriteDone, resolve
 from raft_engine.runtime.trigger import WAIT_S, Trigger
 from raft_engine.runtime.wait import Wait
 from raft_engine.runtime.watching import LeaderChange, OfficeCallback, OfficeWatch, Progresses, leader_changes
@@ -416,6 +416,11 @@ class Raft:
         wanted = {"enable_tick": tick, "enable_heartbeat": heartbeat, "enable_elect": elect, "enable_pre_vote": pre_vote}
         change = {name: value for name, value in wanted.items() if value is not None}
         self.set_runtime_flags(msgspec.structs.replace(self._flags, **change))
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the engine has ended, on purpose or by itself."""
+        return self._loop.is_over
 
     @property
     def fatal(self) -> str | None:

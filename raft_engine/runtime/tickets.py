@@ -18,6 +18,8 @@ from raft_engine.types.outcomes import Outcome, ReadOutcome, Refusal, RefusalCod
 
 Answer = TypeVar("Answer")
 
+NO_TICKET = Ticket(0)
+
 logger = logging.getLogger(__name__)
 
 WriteDone = Callable[[WriteOutcome | Refusal], None]
@@ -39,7 +41,10 @@ class Tickets:
     def open_writes(self) -> int:
         return len(self._writes)
 
-    def open_write(self, done: WriteDone) -> Ticket:
+    def open_write(self, done: WriteDone, count_max: int | None = None) -> Ticket:
+        """Return a ticket; `NO_TICKET` if `count_max` of all kinds are open."""
+        if count_max is not None and len(self._writes) + len(self._others) >= count_max:
+            return NO_TICKET
         self._last += 1
         ticket = Ticket(self._last)
         self._writes[ticket] = done

@@ -22,7 +22,7 @@ from __future__ import annotations
 import enum
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from operator import attrgetter
 from typing import Final
 
@@ -35,7 +35,6 @@ RECORD_VERSION: Final = 1
 HEADER: Final = struct.Struct("<IIBBHQQQ")
 HEADER_BYTES: Final = HEADER.size
 _COVERED: Final = struct.Struct("<BBHQQQ")
-_PREFIX: Final = struct.Struct("<II")
 _CRC_FROM: Final = 8
 DATA_BYTES_MAX: Final = 64 * 1024 * 1024
 """Upper bound of an entry's data: what a decoder is willing to believe."""
@@ -92,10 +91,19 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
 
 
 def make_entry(term: Term, node_id: NodeId, index: LogIndex, kind: int, data: bytes) -> Entry:
-    """Return the entry with its record; the only place where records are encoded."""
-    covered = _COVERED.pack(RECORD_VERSION, kind, 0, term, node_id, index)
-    crc = zlib.crc32(data, zlib.crc32(covered))
-    return Entry(term, node_id, index, kind, _PREFIX.pack(HEADER_BYTES + len(data), crc) + covered + data)
+    """Return the entry with its record."""
+    return make_entries(term, node_id, index, kind, [data])[0]
+
+
+def make_entries(term: Term, node_id: NodeId, first: int, kind: int, datas: Iterable[bytes]) -> tuple[Entry, ...]:
+    """Return entries that follow each other, from index `first` on, with their records; the only place where records are encoded."""
+    kind, pack, crc32 = int(kind), HEADER.pack, zlib.crc32
+    entries: list[Entry] = []
+    for number, data in enumerate(datas, first):
+        crc = crc32(data, crc32(_COVERED.pack(RECORD_VERSION, kind, 0, term, node_id, number)))
+        record = pack(HEADER_BYTES + len(data), crc, RECORD_VERSION, kind, 0, term, node_id, number) + data
+        entries.append(Entry(term, node_id, LogIndex(number), kind, record))
+    return tuple(entries)
 
 
 def decode_record(buffer: bytes | memoryview, offset: int = 0) -> Entry:

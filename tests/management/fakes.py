@@ -105,6 +105,7 @@ class FakeRaft:
         self.forgotten = []
         self.flags_stick = True
         self.counters = Counters()
+        self.is_over = False
         self._ticket = 0
 
     def metrics(self) -> RaftMetrics:
@@ -190,11 +191,22 @@ class FakeNode:
         self.store.last_applied = log_id(12)
         self.raft: FakeRaft | None = FakeRaft(self.store)
         self.last_metrics: RaftMetrics | None = None
-        self.fatal: str | None = None
+        self._fatal: str | None = None
         self.alarms = ()
         self.calls = []
         self.failure: Exception | None = None
         self.lives = {}
+
+    @property
+    def fatal(self) -> str | None:
+        return self._fatal
+
+    @fatal.setter
+    def fatal(self, why: str) -> None:
+        """As in a node: an engine that failed is over."""
+        self._fatal = why
+        if self.raft is not None:
+            self.raft.is_over = True
 
     async def _record(self, *call) -> None:
         self.calls.append(call)
