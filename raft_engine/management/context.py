@@ -49,8 +49,6 @@ class Context:
         Raises: ProblemError: it was stopped, or it failed.
         """
         raft = self.node.raft
-        if raft is not None and not raft.is_over:
-            return raft
         fatal = self.node.fatal
         if fatal is not None:
             raise ProblemError("fatal", fatal, hint="read the node's log, mend the cause, restart the process")

@@ -182,7 +182,7 @@ class FastLane:
             )
             self.context.requests[_PUT_DONE] += 1
             return b"%bx-raft-applied: %d\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (
-                self._head_of_ok(),
+                self._ok if self.now() < self._ok_until else self._head_of_ok(),
                 self.context.node.store.last_applied.index,
                 len(body),
                 body,
@@ -204,6 +204,14 @@ class FastLane:
             return _FOUND % (self._head_of_ok(), store.last_applied.index, revision, len(value), value)
         except Exception as error:  # noqa: BLE001 (everything has an answer)
             return self.problem("GET", as_problem(error))
+
+    def not_begun(self, method: str, error: Exception) -> bytes:
+        """Return the reply to what the engine did not take. One that is gone says so first."""
+        try:
+            self.context.raft()
+        except ProblemError as gone:
+            return self.problem(method, gone)
+        return self.problem(method, as_problem(error))
 
     def problem(self, method: str, problem: ProblemError) -> bytes:
         metrics = picture(self.context.node)
@@ -256,19 +264,21 @@ class Slot:
 
     def begin(self, request: Request) -> None:
         """Ask the engine. Whatever goes wrong becomes the reply."""
+        context = self._lane.context
         try:
-            self._raft = raft = self._lane.context.raft()
+            self._raft = raft = context.node.raft or context.raft()
             value = request.value
             if value is not None:
                 self._ticket = raft.submit_write(encode_put(request.key, value), self.written)
             elif request.consistency == _STALE:
-                check_has_data(self._lane.context.node)
+                context.raft()  # what has failed serves nothing
+                check_has_data(context.node)
                 self._reply(self._lane.read(self.key))
             else:
                 lease = request.consistency == _LEASE
                 self._ticket = raft.submit_read(lease, DEFAULT_WAIT_S * 1000, self.readable)
         except Exception as error:  # noqa: BLE001 (everything has an answer)
-            self._reply(self._lane.problem(self.method, as_problem(error)))
+            self._reply(self._lane.not_begun(self.method, error))
 
     def written(self, outcome: WriteOutcome | Refusal) -> None:
         if isinstance(outcome, Refusal):

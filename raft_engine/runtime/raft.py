@@ -418,11 +418,6 @@ class Raft:
         self.set_runtime_flags(msgspec.structs.replace(self._flags, **change))
 
     @property
-    def is_over(self) -> bool:
-        """Whether the engine has ended, on purpose or by itself."""
-        return self._loop.is_over
-
-    @property
     def fatal(self) -> str | None:
         """Why the engine ended by itself, if it did."""
         return None if self._loop.fatal is None else str(self._loop.fatal)

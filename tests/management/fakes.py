@@ -6,6 +6,7 @@ import asyncio
 
 import msgspec
 
+from raft_engine.errors import Stopped
 from raft_engine.kv.memory_store import MemoryStore
 from raft_engine.kv.store import KeyValueStore
 from raft_engine.management.access import Security
@@ -105,7 +106,6 @@ class FakeRaft:
         self.forgotten = []
         self.flags_stick = True
         self.counters = Counters()
-        self.is_over = False
         self._ticket = 0
 
     def metrics(self) -> RaftMetrics:
@@ -191,27 +191,26 @@ class FakeNode:
         self.store.last_applied = log_id(12)
         self.raft: FakeRaft | None = FakeRaft(self.store)
         self.last_metrics: RaftMetrics | None = None
-        self._fatal: str | None = None
+        self.fatal: str | None = None
         self.alarms = ()
         self.calls = []
         self.failure: Exception | None = None
         self.lives = {}
 
-    @property
-    def fatal(self) -> str | None:
-        return self._fatal
-
-    @fatal.setter
-    def fatal(self, why: str) -> None:
-        """As in a node: an engine that failed is over."""
-        self._fatal = why
-        if self.raft is not None:
-            self.raft.is_over = True
-
     async def _record(self, *call) -> None:
         self.calls.append(call)
         if self.failure is not None:
             raise self.failure
+
+    def fail(self, why: str) -> None:
+        """As when the engine ends by itself: nothing is taken any more."""
+        self.fatal = why
+
+        def refuse(*_: object) -> Ticket:
+            raise Stopped("the engine is stopped")
+
+        assert self.raft is not None, "what is stopped cannot fail"
+        self.raft.submit_write = self.raft.submit_read = refuse
 
     async def stop_raft(self) -> None:
         await self._record("stop_raft")

@@ -227,6 +227,14 @@ async def test_a_stopped_engine_is_told_alike(two):
     assert with_lane.count(b'"code":"raft_stopped"') == 3
 
 
+async def test_a_failed_engine_is_told_alike(two):
+    for node in two.nodes:
+        node.fail("the disk is full")
+    with_lane, without = await two.send(PUT + GET + GET.replace(b"/key", b"/key?consistency=stale"), 3)
+    assert with_lane == without
+    assert with_lane.count(b'"detail":"the disk is full"') == 3
+
+
 async def test_requests_of_both_kinds_on_one_connection_are_answered_in_order(two):
     status = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
     with_lane, without = await two.send(PUT + PUT + status + GET + status + status + PUT + GET, 8)
