@@ -307,7 +307,7 @@ class Engine:
         elif isinstance(action, EntriesFlushed):
             state.flushed = max(state.flushed, action.upto)
             leader = state.leader
-            if leader is not None:
+            if leader is not None and state.flushed > state.committed:
                 replication.advance_commit(state, leader, out)
             if state.apply_submitted < state.committed:
                 committing.apply_ready(state, out)

@@ -10,13 +10,10 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import groupby
 from operator import attrgetter
-from typing import Final
 
 from raft_engine.types.entry import Entry
 from raft_engine.types.ids import LogIndex, NodeId, Term
 from raft_engine.types.log_id import LogId
-
-_term: Final = attrgetter("term")
 
 
 class LogIdList:
@@ -78,7 +75,8 @@ class LogIdList:
 
     def append(self, entries: Sequence[Entry]) -> None:
         """Add entries that follow the last one."""
-        runs = [entries] if len(set(map(_term, entries))) == 1 else [list(run) for _, run in groupby(entries, _term)]
+        one_run = len({entry.term for entry in entries}) == 1
+        runs = [entries] if one_run else [list(run) for _, run in groupby(entries, attrgetter("term"))]
         for run in runs:
             last = run[-1]
             assert run[0].index == self.last.index + 1

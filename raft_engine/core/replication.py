@@ -256,7 +256,8 @@ def on_append_response(state: RaftState, sender: PeerId, response: AppendRespons
         return
     note_contact(leader, progress, response.round, now)
     if response.accepted:
-        if progress.mode is not Mode.REVERTED and progress.accept(response.matching.index):
+        is_news = progress.mode is not Mode.REVERTED and progress.accept(response.matching.index)
+        if is_news and progress.matching > state.committed:
             advance_commit(state, leader, out)
         if progress.snapshot is not None:
             _notice_installed(state, progress, progress.snapshot, out)

@@ -46,22 +46,21 @@ class Doorman(Protocol):
 class Connection(HttpToolsProtocol):
     """One client's connection. `begun`: since when a request, or the first byte of one, is awaited."""
 
-    begun = _IDLE
-    _header_bytes = 0
-    _refused = False
-    _parsing = False
-    """The parser is inside a message."""
-    _partial = b""
-    """The beginning of a plain request."""
-    _held: bytearray | None = None
-    """What came behind a request that must wait for the replies before it."""
-    _closing = False
-    _idle_since = _IDLE
-
     def __init__(self, lane: FastLane | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.begun = _IDLE
         self._lane = lane
         self._slots: deque[Slot] = deque()
+        self._header_bytes = 0
+        self._refused = False
+        self._parsing = False
+        """The parser is inside a message."""
+        self._partial = b""
+        """The beginning of a plain request."""
+        self._held: bytearray | None = None
+        """What came behind a request that must wait for the replies before it."""
+        self._closing = False
+        self._idle_since = _IDLE
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -109,7 +108,7 @@ class Connection(HttpToolsProtocol):
                 if self.timeout_keep_alive_task is not None:
                     self._unset_keepalive_if_required()
             at = request.end
-            slot = Slot(lane, request, self._send_replies)
+            slot = Slot(lane, self._send_replies, lane.now(), request.key, request.value is None)
             self._slots.append(slot)
             slot.begin(request)
 

@@ -243,20 +243,17 @@ class FastLane:
         return self._ok
 
 
-class Slot:
-    """One request under way: its place in the order of replies. `reply` None: not answered yet."""
+class Slot(msgspec.Struct, eq=False, gc=False):
+    """One request under way: its place in the order of replies. `reply` None: not answered yet; `answered` is called when it is."""
 
-    __slots__ = ("_answered", "_lane", "_raft", "_ticket", "begun", "is_read", "key", "reply")
-
-    def __init__(self, lane: FastLane, request: Request, answered: Callable[[], None]) -> None:
-        self.reply: bytes | None = None
-        self.begun = lane.now()
-        self.key = request.key
-        self.is_read = request.value is None
-        self._lane = lane
-        self._answered = answered
-        self._raft: Raft | None = None
-        self._ticket: Ticket | None = None
+    lane: FastLane
+    answered: Callable[[], None]
+    begun: float
+    key: bytes
+    is_read: bool
+    reply: bytes | None = None
+    raft: Raft | None = None
+    ticket: Ticket | None = None
 
     @property
     def method(self) -> str:
@@ -264,36 +261,36 @@ class Slot:
 
     def begin(self, request: Request) -> None:
         """Ask the engine. Whatever goes wrong becomes the reply."""
-        context = self._lane.context
+        context = self.lane.context
         try:
-            self._raft = raft = context.node.raft or context.raft()
+            self.raft = raft = context.node.raft or context.raft()
             value = request.value
             if value is not None:
-                self._ticket = raft.submit_write(encode_put(request.key, value), self.written)
+                self.ticket = raft.submit_write(encode_put(request.key, value), self.written)
             elif request.consistency == _STALE:
                 context.raft()  # what has failed serves nothing
                 check_has_data(context.node)
-                self._reply(self._lane.read(self.key))
+                self._reply(self.lane.read(self.key))
             else:
                 lease = request.consistency == _LEASE
-                self._ticket = raft.submit_read(lease, DEFAULT_WAIT_S * 1000, self.readable)
+                self.ticket = raft.submit_read(lease, DEFAULT_WAIT_S * 1000, self.readable)
         except Exception as error:  # noqa: BLE001 (everything has an answer)
-            self._reply(self._lane.not_begun(self.method, error))
+            self._reply(self.lane.not_begun(self.method, error))
 
     def written(self, outcome: WriteOutcome | Refusal) -> None:
         if isinstance(outcome, Refusal):
-            self.reply = self._lane.problem("PUT", refusal_problem(outcome))
+            self.reply = self.lane.problem("PUT", refusal_problem(outcome))
         else:
-            self.reply = self._lane.written(outcome)
-        self._answered()
+            self.reply = self.lane.written(outcome)
+        self.answered()
 
     def readable(self, outcome: Outcome) -> None:
         if isinstance(outcome, Refusal):
-            self.reply = self._lane.problem("GET", unreadable(outcome))
+            self.reply = self.lane.problem("GET", unreadable(outcome))
         else:
             assert isinstance(outcome, ReadOutcome), outcome
-            self.reply = self._lane.read(self.key)
-        self._answered()
+            self.reply = self.lane.read(self.key)
+        self.answered()
 
     def time_out(self) -> None:
         """Its time is up: what becomes of it is not known."""
@@ -303,21 +300,21 @@ class Slot:
         else:
             detail = f"no leader confirmed the read within {DEFAULT_WAIT_S:g} s"
             problem = ProblemError(RefusalCode.TIMED_OUT.value, detail)
-        self._reply(self._lane.problem(self.method, problem))
+        self._reply(self.lane.problem(self.method, problem))
 
     def give_up(self) -> None:
         """The endpoint ends and waits no longer."""
         self.forget()
-        self._reply(self._lane.problem(self.method, left_unanswered(self.method)))
+        self._reply(self.lane.problem(self.method, left_unanswered(self.method)))
 
     def forget(self) -> None:
         """Nobody waits for the engine's answer any more."""
-        if self._raft is not None and self._ticket is not None:
-            self._raft.forget(self._ticket)
+        if self.raft is not None and self.ticket is not None:
+            self.raft.forget(self.ticket)
 
     def _reply(self, reply: bytes) -> None:
         self.reply = reply
-        self._answered()
+        self.answered()
 
 
 def _lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:

@@ -23,7 +23,6 @@ import enum
 import struct
 import zlib
 from collections.abc import Iterable, Sequence
-from operator import attrgetter
 from typing import Final
 
 import msgspec
@@ -53,7 +52,6 @@ class EntryKind(enum.IntEnum):
 
 
 _KIND_MAX: Final = int(EntryKind.MEMBERSHIP)
-_record: Final = attrgetter("record")
 
 
 class RecordError(ValueError):
@@ -163,4 +161,4 @@ def decode_records(buffer: bytes | memoryview) -> list[Entry]:
 
 def records_bytes(entries: Sequence[Entry]) -> int:
     """Return the size of the records of `entries` together."""
-    return sum(map(len, map(_record, entries)))
+    return sum([len(entry.record) for entry in entries])  # the interpreter knows this loop better than maps
