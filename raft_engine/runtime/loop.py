@@ -244,6 +244,7 @@ class EngineLoop:
         self.post(PeerRolledBack(peer, why))
 
     def _tick(self) -> None:
+        self._dispatcher.send_notices()
         self.post(Ticked())
 
     def _is_full(self) -> bool:
