@@ -1,7 +1,8 @@
 """What to do: everything the core can ask for. Imperatives.
 
 The contract: commands start in the order given. Those of one kind also finish in that order; across kinds, completions come
-in any order. Whatever must wait for a completion waits inside the core for the event that reports it. Entries are readable
+in any order. Whatever must wait for a completion waits inside the core for the event that reports it. One message may be late: an
+`AppendRequest` that wants no answer, which the hands hold until the next tick and drop when a later one says as much. Entries are readable
 once their `AppendEntries` has started, durable only when `LogIoFlushed` says so.
 `upto` is inclusive, `after` is exclusive.
 Source: openraft `engine/command.rs`.

@@ -140,7 +140,7 @@ def advance_commit(state: RaftState, leader: LeaderState, out: Outbox) -> None:
     for progress in leader.progress.values():
         idle = not progress.inflight and progress.mode is Mode.REPLICATE
         if idle and progress.committed_sent < min(state.committed, progress.matching):
-            # Idle targets would hear of it a heartbeat later. They have answered what it rests on.
+            # Idle targets would hear of it a heartbeat later; so with the next tick. They have answered what it rests on.
             _send_heartbeat(state, leader, progress, out, wants_answer=False)
 
 

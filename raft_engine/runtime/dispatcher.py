@@ -30,7 +30,7 @@ from raft_engine.core.commands import (
     StoreSnapshotChunk,
     TruncateLog,
 )
-from raft_engine.core.events import Event, LogIoFlushed, MessageReceived, PeerConnected, PeerLost, SnapshotSendFailed
+from raft_engine.core.events import Event, LogIoFlushed, MessageReceived, PeerConnected, PeerLost, SnapshotSendFailed, Ticked
 from raft_engine.errors import StorageError
 from raft_engine.runtime.apply_worker import ApplyWorker
 from raft_engine.runtime.entry_cache import EntryCache
@@ -43,7 +43,14 @@ from raft_engine.storage.interface import LogStorage, SnapshotStorage
 from raft_engine.transport.interface import Transport
 from raft_engine.types.counters import Counters
 from raft_engine.types.ids import PeerId
-from raft_engine.types.messages import AppendRequest, AppendResponse, Message, ReadIndexResponse, SnapshotChunk
+from raft_engine.types.messages import (
+    AppendRequest,
+    AppendResponse,
+    Message,
+    ReadIndexResponse,
+    SnapshotChunk,
+    TransferRequest,
+)
 
 engine_log = logging.getLogger("raft_engine.engine")
 
@@ -120,6 +127,7 @@ class Dispatcher:
                 case SetPeers():
                     self._senders = {peer: sender for peer, sender in self._senders.items() if peer in command.peers}
                     self._paces = {peer: pace for peer, pace in self._paces.items() if peer in command.peers}
+                    self._notices = {peer: notice for peer, notice in self._notices.items() if peer in command.peers}
                     self._transport.set_peers(command.peers)
                 case Report():
                     self._counters.reports[command.event] += 1
@@ -144,8 +152,12 @@ class Dispatcher:
                 self._senders[event.sender].acknowledged(message.session, message.matching.index)
         elif isinstance(event, LogIoFlushed):
             self._cache.flushed(event.io_id)
-        elif isinstance(event, PeerLost) and event.peer in self._senders:
-            self._senders[event.peer].restart()
+        elif isinstance(event, PeerLost):
+            self._notices.pop(event.peer, None)
+            if event.peer in self._senders:
+                self._senders[event.peer].restart()
+        elif isinstance(event, Ticked):
+            self.send_notices()
 
     # -- sending -------------------------------------------------------------------------------------------------------
 
@@ -155,13 +167,13 @@ class Dispatcher:
             if not message.wants_answer:
                 self._notices[target] = message
                 return
-        elif isinstance(message, ReadIndexResponse):
-            self._send_notice(target)  # who reads there waits until that much is applied
+        elif isinstance(message, ReadIndexResponse | TransferRequest):
+            self._send_notice(target)  # who reads there waits until that much is applied; who takes over should know it
         self._transport.send(target, message)
         self._counters.messages[type(message)] += 1
 
     def send_notices(self) -> None:
-        """Let the notices leave that no later message has made needless; called with every tick.
+        """Let the notices leave that no later message has made needless: with every tick, and at the end.
 
         A notice tells an idle target how far is committed and wants no answer. While writes go on, the next entries tell it half a millisecond
         later, and a message of its own after each lone write cost all nodes together a twentieth of their processor time.

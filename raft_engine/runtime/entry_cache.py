@@ -23,7 +23,7 @@ ENTRY_OVERHEAD_BYTES = 200
 _KEEP_WHEN_FULL = 0.95
 """Dropping a twentieth at a time keeps the list from being shifted for every batch."""
 _CHUNKS = 256
-"""Small batches are counted together, as long as they are less than this fraction of what the cache holds."""
+"""Small batches are counted together, up to the bound divided by this."""
 
 
 class EntryCache:

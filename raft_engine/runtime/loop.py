@@ -244,7 +244,6 @@ class EngineLoop:
         self.post(PeerRolledBack(peer, why))
 
     def _tick(self) -> None:
-        self._dispatcher.send_notices()
         self.post(Ticked())
 
     def _is_full(self) -> bool:
@@ -310,6 +309,7 @@ class EngineLoop:
             return
         try:
             self._dispatcher.dispatch(self._engine.handle(ShutdownRequested(reason), now_ms()))
+            self._dispatcher.send_notices()  # without this node the others may have no quorum to find it out
             self._dispatcher.flush()
         except Exception as error:  # noqa: BLE001 (reported as the engine's end)
             self.fail(error)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import pytest
 
 from raft_engine.config import Config
-from raft_engine.core.commands import AppendEntries, Command, ReplicateEntries, SendMessage
-from raft_engine.core.events import PeerConnected
+from raft_engine.core.commands import AppendEntries, Command, ReplicateEntries, SendMessage, SetPeers
+from raft_engine.core.events import PeerConnected, PeerLost
 from raft_engine.runtime.loop import EngineLoop
 from raft_engine.storage.memory import MemoryLog, MemorySnapshots
 from raft_engine.transport.local import LocalNetwork, LocalTransport
 from raft_engine.types.entry import EntryKind, make_entry
 from raft_engine.types.ids import IoId, LogIndex, NodeId, Term
 from raft_engine.types.log_id import BEFORE_LOG
-from raft_engine.types.membership import StoredMembership
-from raft_engine.types.messages import AppendRequest, ReadIndexResponse
+from raft_engine.types.membership import NodeAddress, StoredMembership
+from raft_engine.types.messages import AppendRequest, ReadIndexResponse, TransferRequest
 from raft_engine.types.vote import Vote
 from tests.runtime.cluster import Words, peer
 from tests.runtime.test_loop import ScriptedEngine, turns
@@ -29,6 +29,7 @@ def request(committed: int, *, wants_answer: bool) -> AppendRequest:
 
 NOTICE = request(3, wants_answer=False)
 HEARTBEAT = request(3, wants_answer=True)
+HAND_OVER = TransferRequest(MINE, BEFORE_LOG)
 ANSWER = ReadIndexResponse(7, LogIndex(3), NodeId(1))
 ENTRIES = [
     AppendEntries(IoId(1), (ENTRY,)),
@@ -82,38 +83,68 @@ async def dispatched():
         loop.close()
 
 
+async def ticks(loop: EngineLoop, count: int = 1) -> None:
+    for _ in range(count):
+        loop._tick()
+        await turns()
+
+
 async def test_a_notice_leaves_with_the_next_tick_and_once(dispatched):
     loop, sent = await dispatched(SendMessage(peer(2), NOTICE))
     assert [] == sent
-    loop._tick()
-    loop._tick()
+    await ticks(loop, 2)
     assert [(2, NOTICE)] == sent
 
 
 async def test_of_several_notices_the_last_one_leaves(dispatched):
     loop, sent = await dispatched(SendMessage(peer(2), request(2, wants_answer=False)), SendMessage(peer(2), NOTICE))
-    loop._tick()
+    await ticks(loop)
     assert [(2, NOTICE)] == sent
 
 
 async def test_a_heartbeat_makes_a_notice_needless(dispatched):
     loop, sent = await dispatched(SendMessage(peer(2), NOTICE), SendMessage(peer(2), HEARTBEAT))
-    loop._tick()
+    await ticks(loop)
     assert [(2, HEARTBEAT)] == sent
 
 
 async def test_entries_make_a_notice_needless(dispatched):
     loop, sent = await dispatched(SendMessage(peer(2), NOTICE), *ENTRIES)
-    loop._tick()
+    await ticks(loop)
     assert [(2, [1])] == sent
 
 
 async def test_what_one_target_gets_is_nothing_to_another(dispatched):
     loop, sent = await dispatched(SendMessage(peer(3), NOTICE), *ENTRIES)
-    loop._tick()
+    await ticks(loop)
     assert [(2, [1]), (3, NOTICE)] == sent
+
+
+async def test_who_is_a_peer_no_more_is_told_nothing(dispatched):
+    loop, sent = await dispatched(SendMessage(peer(2), NOTICE), SetPeers({peer(3): NodeAddress("n3:1", "http://n3:2")}))
+    await ticks(loop)
+    assert [] == sent
+
+
+async def test_who_cannot_be_reached_is_told_nothing(dispatched):
+    loop, sent = await dispatched(SendMessage(peer(2), NOTICE))
+    loop.post(PeerLost(peer(2), "reset"))
+    await turns()
+    await ticks(loop)
+    assert [] == sent
+
+
+async def test_a_node_that_ends_tells_it_before(dispatched):
+    loop, sent = await dispatched(SendMessage(peer(2), NOTICE))
+    loop.stop("the node ends")
+    assert [(2, NOTICE)] == sent
 
 
 async def test_a_reader_who_waits_for_the_index_is_told_at_once(dispatched):
     _, sent = await dispatched(SendMessage(peer(2), NOTICE), SendMessage(peer(2), ANSWER))
     assert [(2, NOTICE), (2, ANSWER)] == sent
+
+
+async def test_who_takes_over_is_told_before(dispatched):
+    _, sent = await dispatched(SendMessage(peer(2), NOTICE), SendMessage(peer(2), HAND_OVER))
+    assert [(2, NOTICE), (2, HAND_OVER)] == sent
