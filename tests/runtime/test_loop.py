@@ -22,73 +22,15 @@ from raft_engine.core.events import (
 )
 from raft_engine.errors import Damaged, Panicked, RaftError, StorageFailed
 from raft_engine.runtime import batching
-from raft_engine.runtime.loop import EngineLoop
 from raft_engine.runtime.metrics_watch import MetricsWatch
 from raft_engine.runtime.ticker import Ticker
-from raft_engine.storage.interface import LogStorage
-from raft_engine.storage.memory import MemoryLog, MemorySnapshots
-from raft_engine.transport.local import LocalNetwork, LocalTransport
+from raft_engine.storage.memory import MemoryLog
 from raft_engine.types.ids import LogIndex, Term, Ticket
-from raft_engine.types.log_id import BEFORE_LOG, LogId
-from raft_engine.types.membership import StoredMembership
+from raft_engine.types.log_id import LogId
 from raft_engine.types.metrics import RaftMetrics, ServerState
 from raft_engine.types.outcomes import CommitOutcome, Expectation, ReadOutcome, RefusalCode, WriteOutcome
-from tests.runtime.cluster import Words, peer
-
-
-class ScriptedEngine:
-    """Keeps what it is told; `answer` says what it asks for."""
-
-    def __init__(self, answer: Callable[[Event], list[Command]] = lambda _: []) -> None:
-        self.told: list[tuple[Event, float]] = []
-        self.term = 1
-        self._answer = answer
-
-    def start(self, now: float) -> list[Command]:
-        return []
-
-    def handle(self, event: Event, now: float) -> list[Command]:
-        if not isinstance(event, Ticked):
-            self.told.append((event, now))
-        return self._answer(event)
-
-    def metrics(self, now: float) -> RaftMetrics:
-        return RaftMetrics(me=peer(1), state=ServerState.FOLLOWER, term=Term(self.term), last_quorum_acked_ms_ago=now)
-
-    def events(self) -> list[Event]:
-        return [event for event, _ in self.told]
-
-
-@pytest.fixture
-async def made():
-    loops = []
-
-    def make(engine: ScriptedEngine, config: Config | None = None, log: LogStorage | None = None) -> EngineLoop:
-        loop = EngineLoop(
-            engine,
-            config=config or Config(),
-            log=log or MemoryLog(),
-            snapshots=MemorySnapshots(),
-            state_machine=Words(),
-            transport=LocalTransport(LocalNetwork(), peer(1), "n1:1"),
-            last_index=0,
-            applied=BEFORE_LOG,
-            membership=StoredMembership(),
-            ended=lambda: None,
-        )
-        loops.append(loop)
-        loop.start()
-        return loop
-
-    yield make
-    for loop in loops:
-        loop.stop("the test is over")
-        loop.close()
-
-
-async def turns(count: int = 4) -> None:
-    for _ in range(count):
-        await asyncio.sleep(0)
+from tests.runtime.cluster import peer
+from tests.runtime.scripted import ScriptedEngine, turns
 
 
 async def test_what_happens_in_one_turn_is_handled_in_order_at_one_time(made):

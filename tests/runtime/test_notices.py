@@ -8,17 +8,18 @@ from raft_engine.config import Config
 from raft_engine.core.commands import AppendEntries, Command, ReplicateEntries, SendMessage, SetPeers
 from raft_engine.core.events import PeerConnected, PeerLost
 from raft_engine.runtime.loop import EngineLoop
-from raft_engine.storage.memory import MemoryLog, MemorySnapshots
 from raft_engine.transport.local import LocalNetwork, LocalTransport
 from raft_engine.types.entry import EntryKind, make_entry
 from raft_engine.types.ids import IoId, LogIndex, NodeId, Term
 from raft_engine.types.log_id import BEFORE_LOG
-from raft_engine.types.membership import NodeAddress, StoredMembership
+from raft_engine.types.membership import NodeAddress
 from raft_engine.types.messages import AppendRequest, ReadIndexResponse, TransferRequest
 from raft_engine.types.vote import Vote
-from tests.runtime.cluster import Words, peer
-from tests.runtime.test_loop import ScriptedEngine, turns
+from tests.runtime.cluster import peer
+from tests.runtime.scripted import ScriptedEngine, turns
 
+NO_TICKS = Config(election_timeout_min_ms=400_000, election_timeout_max_ms=800_000, heartbeat_interval_ms=300_000)
+"""None but those that a test asks for."""
 MINE = Vote(Term(1), NodeId(1), committed=True)
 ENTRY = make_entry(Term(1), NodeId(1), LogIndex(1), EntryKind.NORMAL, b"a")
 
@@ -52,35 +53,18 @@ class Recorder(LocalTransport):
 
 
 @pytest.fixture
-async def dispatched():
+async def dispatched(made):
     """Have a loop carry out commands, in one turn; return the loop and what leaves."""
-    loops = []
 
     async def carry_out(*commands: Command) -> tuple[EngineLoop, list[object]]:
         engine = ScriptedEngine(lambda event: list(commands) if isinstance(event, PeerConnected) else [])
         transport = Recorder()
-        loop = EngineLoop(
-            engine,
-            config=Config(election_timeout_min_ms=400_000, election_timeout_max_ms=800_000, heartbeat_interval_ms=300_000),
-            log=MemoryLog(),
-            snapshots=MemorySnapshots(),
-            state_machine=Words(),
-            transport=transport,
-            last_index=0,
-            applied=BEFORE_LOG,
-            membership=StoredMembership(),
-            ended=lambda: None,
-        )
-        loops.append(loop)
-        loop.start()
+        loop = made(engine, NO_TICKS, transport=transport)
         loop.post(PeerConnected(peer(2)))
         await turns()
         return loop, transport.sent
 
-    yield carry_out
-    for loop in loops:
-        loop.stop("the test is over")
-        loop.close()
+    return carry_out
 
 
 async def ticks(loop: EngineLoop, count: int = 1) -> None:
