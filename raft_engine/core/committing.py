@@ -56,17 +56,10 @@ def on_applied(state: RaftState, upto: LogId, results: list[object], out: Outbox
         first = upto.index - len(results) + 1
         first_write = writes[0][0]
         log_ids = state.log.between(first_write, upto.index)
-        answers: list[tuple[Ticket, LogId, object]]
-        count = len(log_ids)
-        if len(writes) >= count and writes[count - 1][0] == upto.index:  # every one of these entries is a write that waits
-            taken = [writes.popleft() for _ in log_ids]
-            results = results[first_write - first :]
-            answers = [(ticket, log_id, result) for (_, ticket), log_id, result in zip(taken, log_ids, results, strict=True)]
-        else:
-            answers = []
-            while writes and writes[0][0] <= upto.index:
-                index, ticket = writes.popleft()
-                answers.append((ticket, log_ids[index - first_write], results[index - first]))
+        answers: list[tuple[Ticket, LogId, object]] = []
+        while writes and writes[0][0] <= upto.index:
+            index, ticket = writes.popleft()
+            answers.append((ticket, log_ids[index - first_write], results[index - first]))
         out.push(RespondWrites(answers))
 
 
