@@ -38,6 +38,7 @@ from raft_engine.core.events import (
 from raft_engine.errors import Fatal, Panicked, StorageError, StorageFailed
 from raft_engine.runtime.apply_worker import ApplyWorker
 from raft_engine.runtime.batching import Batching
+from raft_engine.runtime.busy_polling import BusyPolling
 from raft_engine.runtime.dispatcher import Dispatcher
 from raft_engine.runtime.entry_cache import EntryCache
 from raft_engine.runtime.io_threads import IoThreads
@@ -99,6 +100,7 @@ class EngineLoop:
         self._writes_bytes = 0
         self._batching = Batching(config.api_batch_linger_ms / 1000, config.max_append_entries, self._wake)
         """Until then the writes wait for others; everything else is handled meanwhile."""
+        self._busy_polling = BusyPolling(config.busy_poll_us, self._loop.call_soon)
         self._scheduled = True  # nothing is drained before `start`
         self._final: RaftMetrics | None = None
         self.is_over = False
@@ -275,6 +277,7 @@ class EngineLoop:
         self._scheduled = is_waiting or bool(self._events)  # letting messages leave may have failed
         if self._scheduled:
             self._loop.call_soon(self._drain)
+        self._busy_polling.step(now, self.counters.appended_entries, self.tickets.open_writes)
         if self.watch.watchers:
             self.watch.look(now)
 
@@ -336,6 +339,7 @@ class EngineLoop:
         if self._ticker is not None:
             self._ticker.stop()
         self._batching.begun()
+        self._busy_polling.stop()
         not_taken = Refusal(RefusalCode.SHUTTING_DOWN, f"{reason}; the write was not accepted")
         for write in self._writes:
             self.tickets.answer(write.ticket, not_taken)

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from raft_engine.config import Config
-from raft_engine.core.commands import Command, Respond, RespondReads, RespondWrites
+from raft_engine.core.commands import AppendEntries, Command, Respond, RespondReads, RespondWrites
 from raft_engine.core.events import (
     ClientWritesRequested,
     Event,
@@ -21,11 +21,12 @@ from raft_engine.core.events import (
     WriteRequested,
 )
 from raft_engine.errors import Damaged, Panicked, RaftError, StorageFailed
-from raft_engine.runtime import batching
+from raft_engine.runtime import batching, busy_polling
 from raft_engine.runtime.metrics_watch import MetricsWatch
 from raft_engine.runtime.ticker import Ticker
 from raft_engine.storage.memory import MemoryLog
-from raft_engine.types.ids import LogIndex, Term, Ticket
+from raft_engine.types.entry import EntryKind, make_entry
+from raft_engine.types.ids import IoId, LogIndex, NodeId, Term, Ticket
 from raft_engine.types.log_id import LogId
 from raft_engine.types.metrics import RaftMetrics, ServerState
 from raft_engine.types.outcomes import CommitOutcome, Expectation, ReadOutcome, RefusalCode, WriteOutcome
@@ -387,3 +388,16 @@ async def test_a_write_lingers_no_longer_than_it_may(made):
     loop.write(b"a", lambda _: None)
     await taken.wait()
     assert [len(event.writes) for event in engine.events()] == [1]
+
+
+async def test_while_a_lone_write_is_on_its_way_the_loop_does_not_sleep(made, monkeypatch):
+    went_round = asyncio.Event()
+    monkeypatch.setattr(busy_polling.os, "sched_yield", went_round.set)
+    entry = make_entry(Term(1), NodeId(1), LogIndex(1), EntryKind.NORMAL, b"a")
+
+    def append(event: Event) -> list[Command]:
+        return [AppendEntries(IoId(1), (entry,))] if isinstance(event, ClientWritesRequested) else []
+
+    made(ScriptedEngine(append), Config(busy_poll_us=10_000_000)).write(b"a", lambda _: None)
+    async with asyncio.timeout(60):
+        await went_round.wait()

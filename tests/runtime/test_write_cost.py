@@ -59,7 +59,7 @@ async def _start(tmp_path, ending) -> list[Node]:
                     "data_dir": str(tmp_path / f"n{n + 1}"),
                     "listen": {"management": f"127.0.0.1:{ports[n]}", "raft": f"127.0.0.1:{ports[3 + n]}"},
                     "bootstrap": {"members": members},
-                    "raft": QUIET | {"snapshot_logs_since_last": 0},
+                    "raft": QUIET | {"snapshot_logs_since_last": 0, "busy_poll_us": 0},
                 },
                 tmp_path,
             ),
