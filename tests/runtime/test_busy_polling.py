@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from raft_engine.runtime.busy_polling import ACTIVE_MS, BusyPolling
+from raft_engine.runtime import busy_polling
+from raft_engine.runtime.busy_polling import ACTIVE_MS, KEPT_S, PAUSE_MS, BusyPolling
 
 POLL_US = 125
 ROUND_S = 2**-16
@@ -43,40 +44,54 @@ def polling(turns):
 
 
 def test_after_a_step_of_a_write_the_loop_goes_round_for_as_long_as_is_configured_and_then_sleeps(polling, turns):
-    polling.step(1000.0, appended=1, writers=1)
+    polling.step(5000.0, appended=1, writers=1)
     assert turns.run() == ROUNDS + 1
 
 
 def test_each_step_begins_the_time_again_and_there_is_one_chain_of_rounds(polling, turns):
-    polling.step(1000.0, appended=1, writers=1)
+    polling.step(5000.0, appended=1, writers=1)
     turns.now_s += 50e-6
-    polling.step(1000.05, appended=1, writers=0)
+    polling.step(5000.05, appended=1, writers=0)
     assert len(turns.soon) == 1
     assert turns.run() == ROUNDS + 1
 
 
 def test_after_the_loop_slept_the_next_step_has_it_go_round_again(polling, turns):
-    polling.step(1000.0, appended=1, writers=1)
+    polling.step(5000.0, appended=1, writers=1)
     turns.run()
-    polling.step(1000.5, appended=1, writers=0)
+    polling.step(5000.5, appended=1, writers=0)
     assert turns.run() > 1
 
 
 def test_what_happens_where_nothing_is_appended_is_not_waited_for(polling, turns):
-    polling.step(1000.0, appended=0, writers=0)
+    polling.step(5000.0, appended=0, writers=0)
     assert not turns.soon
 
 
 def test_a_while_after_the_last_entry_the_loop_sleeps_again(polling, turns):
-    polling.step(1000.0, appended=1, writers=0)
+    polling.step(5000.0, appended=1, writers=0)
     turns.run()
-    polling.step(1000.0 + ACTIVE_MS, appended=1, writers=0)
+    polling.step(5000.0 + ACTIVE_MS, appended=1, writers=0)
     assert not turns.soon
 
 
 def test_where_several_writes_wait_the_loop_sleeps(polling, turns):
-    polling.step(1000.0, appended=2, writers=2)
+    polling.step(5000.0, appended=2, writers=2)
     assert not turns.soon
+
+
+def test_beside_somebody_who_keeps_the_processor_the_loop_sleeps_and_tries_again_later(polling, turns, monkeypatch):
+    def let_through() -> None:
+        turns.now_s += KEPT_S
+
+    monkeypatch.setattr(busy_polling.os, "sched_yield", let_through)
+    polling.step(turns.now_s * 1000, appended=1, writers=1)
+    assert turns.run() == 1
+    polling.step(turns.now_s * 1000, appended=2, writers=1)
+    assert not turns.soon
+    turns.now_s += PAUSE_MS / 1000
+    polling.step(turns.now_s * 1000, appended=3, writers=1)
+    assert turns.soon
 
 
 def test_zero_is_never(turns):
@@ -85,8 +100,8 @@ def test_zero_is_never(turns):
 
 
 def test_at_the_end_the_rounds_end(polling, turns):
-    polling.step(1000.0, appended=1, writers=1)
+    polling.step(5000.0, appended=1, writers=1)
     polling.stop()
     assert turns.run() == 1
-    polling.step(1000.1, appended=2, writers=1)
+    polling.step(5000.1, appended=2, writers=1)
     assert not turns.soon
