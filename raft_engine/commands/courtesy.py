@@ -23,6 +23,8 @@ WAIT_MAX_S: Final = 0.00025
 """Mean wait before each run from which a neighbour may be too much; three busy nodes and their clients on two processors reach it, too."""
 WAIT_PER_RUN_TIME_MAX: Final = 3.0
 """How much longer than it ran it may have waited: those neighbours make a follower wait as long as it runs, endless loops four times."""
+LOOKS: Final = 3
+"""So many looks in a row have to show it: a process that was stopped and continued, or a moment of many starts, is nobody's loop."""
 RUNS_MIN: Final = 10
 """Fewer runs since the last look say nothing; their waits count at the next one."""
 NORMAL_FOR_S: Final = 10.0
@@ -76,11 +78,12 @@ class Courtesy:
         self._scheduler = scheduler
         self._loop = loop
         self._seen = scheduler.account()
+        self._looks = 0
 
     def begin(self) -> None:
         """Raises: OSError: the class cannot be changed here."""
         self._scheduler.set_batch(batch=True)
-        self._seen = self._scheduler.account()
+        self._seen, self._looks = self._scheduler.account(), 0
         self._loop.call_later(LOOK_EVERY_S, self._look)
 
     def _look(self) -> None:
@@ -88,12 +91,14 @@ class Courtesy:
         ran_s, waited_s, runs = (now - before for now, before in zip(account, self._seen, strict=True))
         if runs >= RUNS_MIN:
             self._seen = account
-            if waited_s > runs * WAIT_MAX_S and waited_s > ran_s * WAIT_PER_RUN_TIME_MAX:
-                logger.debug("others keep the processors busy: it ran for %.3f s and waited for %.3f s", ran_s, waited_s)
-                self._scheduler.set_batch(batch=False)
-                self._loop.call_later(NORMAL_FOR_S, self.begin)
-                return
-        self._loop.call_later(LOOK_EVERY_S, self._look)
+            is_kept_waiting = waited_s > runs * WAIT_MAX_S and waited_s > ran_s * WAIT_PER_RUN_TIME_MAX
+            self._looks = self._looks + 1 if is_kept_waiting else 0
+        if self._looks < LOOKS:
+            self._loop.call_later(LOOK_EVERY_S, self._look)
+            return
+        logger.debug("others keep the processors busy: it ran for %.3f s and waited for %.3f s", ran_s, waited_s)
+        self._scheduler.set_batch(batch=False)
+        self._loop.call_later(NORMAL_FOR_S, self.begin)
 
 
 def be_courteous() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from raft_engine.commands.courtesy import LOOK_EVERY_S, NORMAL_FOR_S, Account, Courtesy
+from raft_engine.commands.courtesy import LOOK_EVERY_S, LOOKS, NORMAL_FOR_S, RUNS_MIN, Account, Courtesy
 
 
 class Neighbourhood:
@@ -51,13 +51,18 @@ def test_it_begins_courteous_and_looks_regularly(here):
     assert here.is_batch
 
 
+def kept_waiting(here, runs=100) -> None:
+    here.pass_time(ran_s=0.02, waited_s=0.1, runs=runs)
+
+
 def test_beside_somebody_who_computes_without_end_it_is_normal_for_a_while_and_then_tries_again(here):
-    here.pass_time(ran_s=0.02, waited_s=0.1)
-    assert not here.is_batch
-    assert here.pass_time(ran_s=2.0, waited_s=0.1) == NORMAL_FOR_S
-    assert here.is_batch
-    here.pass_time(ran_s=0.02, waited_s=0.1)
-    assert not here.is_batch
+    for _ in range(2):
+        for _ in range(LOOKS):
+            assert here.is_batch
+            kept_waiting(here)
+        assert not here.is_batch
+        assert here.pass_time(ran_s=2.0, waited_s=0.1) == NORMAL_FOR_S
+        assert here.is_batch
 
 
 @pytest.mark.parametrize(
@@ -68,14 +73,24 @@ def test_beside_somebody_who_computes_without_end_it_is_normal_for_a_while_and_t
     ],
 )
 def test_waits_that_busy_neighbours_cause_are_borne(here, ran_s, waited_s):
-    here.pass_time(ran_s, waited_s)
+    for _ in range(2 * LOOKS):
+        here.pass_time(ran_s, waited_s)
+    assert here.is_batch
+
+
+def test_a_moment_in_which_it_was_kept_waiting_is_borne(here):
+    for _ in range(3):
+        for _ in range(LOOKS - 1):
+            kept_waiting(here)
+        here.pass_time(ran_s=0.1, waited_s=0.01)
     assert here.is_batch
 
 
 def test_few_runs_say_nothing_until_there_are_more(here):
-    here.pass_time(ran_s=0.001, waited_s=0.03, runs=5)
-    assert here.is_batch
-    here.pass_time(ran_s=0.001, waited_s=0.03, runs=5)
+    for _ in range(2 * LOOKS - 1):
+        kept_waiting(here, runs=RUNS_MIN // 2)
+        assert here.is_batch
+    kept_waiting(here, runs=RUNS_MIN // 2)
     assert not here.is_batch
 
 
