@@ -27,8 +27,11 @@ LOOKS: Final = 3
 """So many looks in a row have to show it: a process that was stopped and continued, or a moment of many starts, is nobody's loop."""
 RUNS_MIN: Final = 10
 """Fewer runs since the last look say nothing; their waits count at the next one."""
-NORMAL_FOR_S: Final = 10.0
-"""Then courtesy is tried again."""
+NORMAL_FOR_S: Final = 1.0
+"""Then courtesy is tried again; if it fails soon, twice as long, and so on."""
+NORMAL_FOR_MAX_S: Final = 64.0
+SETTLED_LOOKS: Final = 40
+"""After ten seconds without being kept waiting the next failure is a first one again."""
 
 logger = logging.getLogger("raft_engine.process")
 
@@ -78,12 +81,14 @@ class Courtesy:
         self._scheduler = scheduler
         self._loop = loop
         self._seen = scheduler.account()
-        self._looks = 0
+        self._bad_looks = self._good_looks = 0
+        self._normal_for_s = NORMAL_FOR_S
 
     def begin(self) -> None:
         """Raises: OSError: the class cannot be changed here."""
         self._scheduler.set_batch(batch=True)
-        self._seen, self._looks = self._scheduler.account(), 0
+        self._seen = self._scheduler.account()
+        self._bad_looks = self._good_looks = 0
         self._loop.call_later(LOOK_EVERY_S, self._look)
 
     def _look(self) -> None:
@@ -92,13 +97,17 @@ class Courtesy:
         if runs >= RUNS_MIN:
             self._seen = account
             is_kept_waiting = waited_s > runs * WAIT_MAX_S and waited_s > ran_s * WAIT_PER_RUN_TIME_MAX
-            self._looks = self._looks + 1 if is_kept_waiting else 0
-        if self._looks < LOOKS:
+            self._bad_looks = self._bad_looks + 1 if is_kept_waiting else 0
+            self._good_looks += not is_kept_waiting
+        if self._bad_looks < LOOKS:
             self._loop.call_later(LOOK_EVERY_S, self._look)
             return
         logger.debug("others keep the processors busy: it ran for %.3f s and waited for %.3f s", ran_s, waited_s)
+        if self._good_looks >= SETTLED_LOOKS:
+            self._normal_for_s = NORMAL_FOR_S
         self._scheduler.set_batch(batch=False)
-        self._loop.call_later(NORMAL_FOR_S, self.begin)
+        self._loop.call_later(self._normal_for_s, self.begin)
+        self._normal_for_s = min(2 * self._normal_for_s, NORMAL_FOR_MAX_S)
 
 
 def be_courteous() -> None:

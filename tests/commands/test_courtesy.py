@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from raft_engine.commands.courtesy import LOOK_EVERY_S, LOOKS, NORMAL_FOR_S, RUNS_MIN, Account, Courtesy
+from raft_engine.commands.courtesy import LOOK_EVERY_S, LOOKS, NORMAL_FOR_S, RUNS_MIN, SETTLED_LOOKS, Account, Courtesy
 
 
 class Neighbourhood:
@@ -55,14 +55,27 @@ def kept_waiting(here, runs=100) -> None:
     here.pass_time(ran_s=0.02, waited_s=0.1, runs=runs)
 
 
-def test_beside_somebody_who_computes_without_end_it_is_normal_for_a_while_and_then_tries_again(here):
-    for _ in range(2):
-        for _ in range(LOOKS):
-            assert here.is_batch
-            kept_waiting(here)
-        assert not here.is_batch
-        assert here.pass_time(ran_s=2.0, waited_s=0.1) == NORMAL_FOR_S
+def normal_for(here) -> float:
+    """Keep it waiting until it gives up; return after which time it tries again."""
+    for _ in range(LOOKS):
         assert here.is_batch
+        kept_waiting(here)
+    assert not here.is_batch
+    delay_s = here.pass_time(ran_s=2.0, waited_s=0.1)
+    assert here.is_batch
+    return delay_s
+
+
+def test_beside_somebody_who_computes_without_end_it_is_normal_for_a_while_and_longer_each_time(here):
+    assert [normal_for(here) for _ in range(8)] == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 64.0]
+
+
+def test_after_a_good_while_the_next_failure_is_a_first_one(here):
+    normal_for(here)
+    normal_for(here)
+    for _ in range(SETTLED_LOOKS):
+        here.pass_time(ran_s=0.1, waited_s=0.01)
+    assert normal_for(here) == NORMAL_FOR_S
 
 
 @pytest.mark.parametrize(
