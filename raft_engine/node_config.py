@@ -47,8 +47,6 @@ class NodeConfig(msgspec.Struct, frozen=True):
     state_machine: str
     """`disk` or `memory`: where the key-value store keeps its data."""
     snapshots_to_keep: int
-    batch_scheduling: bool
-    """Wake up without interrupting others, as long as they do not keep this node waiting: `commands/courtesy.py`."""
     security: Security
     alarms: tuple[Alarm, ...]
 
@@ -87,7 +85,6 @@ def parse_node_config(document: Mapping[str, object], base: Path) -> NodeConfig:
             "raft",
             "storage",
             "state_machine",
-            "process",
             "security",
         ],
     )
@@ -110,7 +107,6 @@ def parse_node_config(document: Mapping[str, object], base: Path) -> NodeConfig:
         raft=config_from_mapping(_table(document, "raft")),
         state_machine=_state_machine(document),
         snapshots_to_keep=_snapshots_to_keep(document),
-        batch_scheduling=_batch_scheduling(document),
         security=security,
         alarms=alarms,
     )
@@ -159,11 +155,6 @@ def _state_machine(document: Mapping[str, object]) -> str:
     if kind not in STATE_MACHINES:
         raise ConfigError(f"state_machine.kind must be {' or '.join(STATE_MACHINES)}, not {kind!r}")
     return kind
-
-
-def _batch_scheduling(document: Mapping[str, object]) -> bool:
-    table = _table(document, "process", ["batch_scheduling"])
-    return _optional(table, "process.batch_scheduling", bool) is not False
 
 
 def _snapshots_to_keep(document: Mapping[str, object]) -> int:

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from raft_engine.commands.allocator import limit_arenas
-from raft_engine.commands.courtesy import be_courteous
 from raft_engine.commands.exit_codes import DIRECTORY, DONE
 from raft_engine.errors import StorageError, StorageFailed
 
@@ -102,8 +101,6 @@ async def _run_node(config: NodeConfig, *, starts_engine: bool) -> None:
     ending = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ending.set)
-    if config.batch_scheduling:
-        be_courteous()  # before there are other threads: they inherit the class
     node = await Node.open(config, ending, starts_engine=starts_engine)
     gc.freeze()  # what is there now stays: it need not be looked at again and again
     gc.set_threshold(GC_ALLOCATIONS, 10, 100)

@@ -55,14 +55,6 @@ def test_engine_settings_are_taken_over(tmp_path):
     assert load(tmp_path, GOOD + "[raft]\nheartbeat_interval_ms = 20\n").raft.heartbeat_interval_ms == 20
 
 
-def test_a_node_is_courteous_to_what_shares_its_processors_unless_told_otherwise(tmp_path):
-    assert load(tmp_path, GOOD).batch_scheduling
-    assert not load(tmp_path, GOOD + "[process]\nbatch_scheduling = false\n").batch_scheduling
-    assert "process.batch_scheduling must be true or false" in complaint(
-        tmp_path, GOOD + "[process]\nbatch_scheduling = 1\n"
-    )
-
-
 def test_the_key_value_store_is_on_disk_unless_memory_is_asked_for(tmp_path):
     assert load(tmp_path, GOOD).snapshots_to_keep == 1
     assert load(tmp_path, GOOD + "[storage]\nsnapshots_to_keep = 3\n").snapshots_to_keep == 3
