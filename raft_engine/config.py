@@ -17,6 +17,9 @@ LEADER_LEASE: Final = 0.8
 """Share of the shortest election timeout. Nobody campaigns by chance before that timeout is over, so a lease that
 ends a little earlier protects a leader no worse; heartbeats of a third of it renew the lease twice."""
 
+BUSY_POLL_US_MAX: Final = 10_000
+"""A step of a lone write that takes longer than 10 ms is not sped up by looking for it."""
+
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Settings of one engine. Construct it with keywords or with `config_from_mapping`; both validate."""
@@ -76,6 +79,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         for name, least in _LEAST.items():
             if getattr(self, name) < least:
                 raise ConfigError(f"raft.{name} is {getattr(self, name)}; it must be at least {least}")
+        if self.busy_poll_us > BUSY_POLL_US_MAX:
+            raise ConfigError(
+                f"raft.busy_poll_us is {self.busy_poll_us}; it must be at most {BUSY_POLL_US_MAX}: longer than the next step of a "
+                "write takes, it only keeps a processor busy"
+            )
         if self.election_timeout_min_ms >= self.election_timeout_max_ms:
             raise ConfigError(
                 f"raft.election_timeout_min_ms ({self.election_timeout_min_ms}) must be below "

@@ -175,6 +175,7 @@ def _security(
     hosts = _optional(table, "security.allowed_hosts", list) or []
     if not all(isinstance(host, str) for host in hosts):
         raise ConfigError("security.allowed_hosts must be a list of strings")
+    accepts_plaintext = _optional(table, "security.insecure_allow_plaintext", bool)
     allowed = allowed_hosts(listen_management, advertise.management, hosts)
     security = Security(allowed, load_tokens(base / token_file) if token_file is not None else ())
     exposed = [
@@ -184,7 +185,7 @@ def _security(
     ]
     if not exposed:
         return security, ()
-    if not _optional(table, "security.insecure_allow_plaintext", bool):
+    if not accepts_plaintext:
         raise ConfigError(
             f"{' and '.join(exposed)} can be reached from other machines, without encryption; listen on 127.0.0.1, "
             "or accept that anybody on the way can read and forge by setting security.insecure_allow_plaintext = true"

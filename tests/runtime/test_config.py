@@ -13,6 +13,8 @@ from raft_engine.errors import ConfigError
     [
         ({"election_timeout_min_ms": 300, "election_timeout_max_ms": 300}, "must be below raft.election_timeout_max_ms"),
         ({"max_payload_entries": 0}, "raft.max_payload_entries is 0; it must be at least 1"),
+        ({"busy_poll_us": -1}, "raft.busy_poll_us is -1; it must be at least 0"),
+        ({"busy_poll_us": 10_001}, "raft.busy_poll_us is 10001; it must be at most 10000"),
         ({"heartbeat_interval_ms": 150}, "must be below raft.election_timeout_min_ms"),
         ({"heartbeat_min_interval_ms": 51}, "must not be above raft.heartbeat_interval_ms"),
         ({"heartbeat_min_interval_ms": -1}, "it must be at least 0"),

@@ -398,6 +398,6 @@ async def test_while_a_lone_write_is_on_its_way_the_loop_does_not_sleep(made, mo
     def append(event: Event) -> list[Command]:
         return [AppendEntries(IoId(1), (entry,))] if isinstance(event, ClientWritesRequested) else []
 
-    made(ScriptedEngine(append), Config(busy_poll_us=10_000_000)).write(b"a", lambda _: None)
+    made(ScriptedEngine(append), Config(busy_poll_us=10_000)).write(b"a", lambda _: None)
     async with asyncio.timeout(60):
         await went_round.wait()

@@ -55,6 +55,11 @@ def test_engine_settings_are_taken_over(tmp_path):
     assert load(tmp_path, GOOD + "[raft]\nheartbeat_interval_ms = 20\n").raft.heartbeat_interval_ms == 20
 
 
+def test_whether_plaintext_is_accepted_is_true_or_false_also_where_it_does_not_matter(tmp_path):
+    said = complaint(tmp_path, GOOD + "[security]\ninsecure_allow_plaintext = 'yes'\n")
+    assert "security.insecure_allow_plaintext must be true or false, not 'yes'" in said
+
+
 def test_the_key_value_store_is_on_disk_unless_memory_is_asked_for(tmp_path):
     assert load(tmp_path, GOOD).snapshots_to_keep == 1
     assert load(tmp_path, GOOD + "[storage]\nsnapshots_to_keep = 3\n").snapshots_to_keep == 3
