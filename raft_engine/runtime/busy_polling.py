@@ -11,16 +11,16 @@ Source: own design; the kernel does the same for network cards (`busy_poll`) and
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 from typing import Final
 
+from raft_engine.runtime.ticker import now_ms
 from raft_engine.types.ids import Millis
 
 ACTIVE_MS: Final[Millis] = 2.0
 """Once nothing was appended for so long, what happens is no step of a write: heartbeats, for one."""
 
-KEPT_S: Final = 0.001
+KEPT_MS: Final[Millis] = 1.0
 """Whoever was let through keeps the processor for long: other nodes, clients and threads take a tenth of that, endless loops 3 ms."""
 PAUSE_MS: Final[Millis] = 1000.0
 """Then it is tried again."""
@@ -30,15 +30,15 @@ class BusyPolling:
     """Keeps an event loop from sleeping for `poll_us` after each `step`, while entries are appended. 0: never."""
 
     def __init__(
-        self, poll_us: int, call_soon: Callable[[Callable[[], None]], object], clock: Callable[[], float] = time.monotonic
+        self, poll_us: int, call_soon: Callable[[Callable[[], None]], object], clock: Callable[[], Millis] = now_ms
     ) -> None:
-        """Args: call_soon: the event loop's; it looks at its sockets, without sleeping, before it calls. clock: that of `step`, in seconds."""
-        self._poll_s = poll_us / 1_000_000
+        """Args: call_soon: the event loop's; it looks at its sockets, without sleeping, before it calls. clock: that of `step`."""
+        self._poll_ms: Millis = poll_us / 1000
         self._call_soon = call_soon
         self._clock = clock
         self._appended = 0
         self._active_until: Millis = 0.0
-        self._until_s = 0.0
+        self._until: Millis = 0.0
         self._not_before: Millis = 0.0
         self._is_going_round = False
 
@@ -52,25 +52,25 @@ class BusyPolling:
         if appended != self._appended:
             self._appended = appended
             self._active_until = now + ACTIVE_MS
-        if writers > 1 or not self._not_before <= now < self._active_until or not self._poll_s:
+        if writers > 1 or not self._not_before <= now < self._active_until or not self._poll_ms:
             return
-        self._until_s = self._clock() + self._poll_s
+        self._until = self._clock() + self._poll_ms
         if not self._is_going_round:
             self._is_going_round = True
             self._call_soon(self._round)
 
     def stop(self) -> None:
         """Let the loop sleep from now on."""
-        self._poll_s = self._until_s = 0.0
+        self._poll_ms = self._until = 0.0
 
     def _round(self) -> None:
-        before_s = self._clock()
-        self._is_going_round = before_s < self._until_s
+        before = self._clock()
+        self._is_going_round = before < self._until
         if not self._is_going_round:
             return
         os.sched_yield()
-        if self._clock() - before_s < KEPT_S:
+        if self._clock() - before < KEPT_MS:
             self._call_soon(self._round)
         else:
             self._is_going_round = False
-            self._not_before = before_s * 1000 + PAUSE_MS
+            self._not_before = before + PAUSE_MS

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from raft_engine.runtime import busy_polling
-from raft_engine.runtime.busy_polling import ACTIVE_MS, KEPT_S, PAUSE_MS, BusyPolling
+from raft_engine.runtime.busy_polling import ACTIVE_MS, KEPT_MS, PAUSE_MS, BusyPolling
 
 POLL_US = 125
-ROUND_S = 2**-16
+ROUND_MS = 1000 * 2**-16
 ROUNDS = 9
 """Of 15 µs each, until 125 are over."""
 
@@ -17,18 +17,18 @@ class Turns:
     """An event loop of one queue, in which every round takes 15 µs."""
 
     def __init__(self) -> None:
-        self.now_s = 5.0
+        self.now = 5000.0
         self.soon: list = []
 
     def clock(self) -> float:
-        return self.now_s
+        return self.now
 
     def run(self) -> int:
         """Return how many calls it takes until nothing is left to do: until it would sleep."""
         calls = 0
         while self.soon:
             self.soon.pop(0)()
-            self.now_s += ROUND_S
+            self.now += ROUND_MS
             calls += 1
         return calls
 
@@ -50,7 +50,7 @@ def test_after_a_step_of_a_write_the_loop_goes_round_for_as_long_as_is_configure
 
 def test_each_step_begins_the_time_again_and_there_is_one_chain_of_rounds(polling, turns):
     polling.step(5000.0, appended=1, writers=1)
-    turns.now_s += 50e-6
+    turns.now += 0.05
     polling.step(5000.05, appended=1, writers=0)
     assert len(turns.soon) == 1
     assert turns.run() == ROUNDS + 1
@@ -82,15 +82,15 @@ def test_where_several_writes_wait_the_loop_sleeps(polling, turns):
 
 def test_beside_somebody_who_keeps_the_processor_the_loop_sleeps_and_tries_again_later(polling, turns, monkeypatch):
     def let_through() -> None:
-        turns.now_s += KEPT_S
+        turns.now += KEPT_MS
 
     monkeypatch.setattr(busy_polling.os, "sched_yield", let_through)
-    polling.step(turns.now_s * 1000, appended=1, writers=1)
+    polling.step(turns.now, appended=1, writers=1)
     assert turns.run() == 1
-    polling.step(turns.now_s * 1000, appended=2, writers=1)
+    polling.step(turns.now, appended=2, writers=1)
     assert not turns.soon
-    turns.now_s += PAUSE_MS / 1000
-    polling.step(turns.now_s * 1000, appended=3, writers=1)
+    turns.now += PAUSE_MS
+    polling.step(turns.now, appended=3, writers=1)
     assert turns.soon
 
 
