@@ -18,7 +18,7 @@ from raftctl.guards import Finding, Verdict, refusal, with_overrides
 from raftctl.model import ActionReply, Expect, NodeStatus
 from raftctl.output.tables import Cell, Column, Table, Tone
 from raftctl.output.text import listed, printable
-from raftctl.session import Session, poll
+from raftctl.session import Session
 from raftctl.survey import Survey
 
 WAIT_S: Final = 5.0
@@ -55,7 +55,7 @@ class LeftOut(msgspec.Struct, frozen=True):
 
 def wait_s(session: Session) -> float:
     """Return how long a node is to wait for the effect: not longer than the caller."""
-    return min(WAIT_S, session.settings.timeout_s())
+    return session.deadline.for_a_node_s(WAIT_S)
 
 
 def expectation(status: NodeStatus | None) -> Expect | None:
@@ -123,34 +123,43 @@ def warn_of(session: Session, findings: Sequence[Finding]) -> None:
 
 
 def _done(session: Session, action: Action) -> ActionReply:
+    accepted = "accepted"
     try:
         reply = action.send()
     except CtlError as error:
         if not error.outcome_unknown:
             raise
+        accepted = "sent"
         session.output.note(f"{error.message}; looking whether it came about")
         reply = ActionReply(
             action=action.name, node=action.node or 0, requested=action.requested, changed=True, detail=error.message
         )
     if reply.observed:
         return reply
-    detail = _look(session, action)
+    detail, last = _look(session, action)
     if detail is None:
-        waited_s = session.settings.timeout_s()
         raise CtlError(
             "not_observed",
-            f"{action.what}: accepted, but not seen to be done within {waited_s:g} s: {reply.detail or 'no further word'}",
+            f"{action.what}: {accepted}, but not seen to be done within {session.timeout_s:g} s: "
+            f"{reply.detail or 'no further word'}{f'; last seen: {last}' if last else ''}",
             hint="it may still come about; see: raftctl status",
         )
     return msgspec.structs.replace(reply, observed=True, detail=detail)
 
 
-def _look(session: Session, action: Action) -> str | None:
-    again = poll(session.settings.timeout_s())
-    while True:
-        seen = action.seen(session.client.cluster(patient_with=() if action.node is None else [action.node]))
-        if seen is not None or not again():
-            return seen
+def _look(session: Session, action: Action) -> tuple[str | None, str]:
+    """Return the sentence that says it is done, or None; and how the cluster looked last, empty if there was no time to look."""
+    from raftctl.output.views import headline
+
+    last = ""
+    while not session.deadline.is_over:
+        survey = session.client.cluster(patient_with=() if action.node is None else [action.node])
+        seen = action.seen(survey)
+        if survey.statuses and not (last and session.deadline.is_over):  # who was cut short says nothing of the cluster
+            last = headline(survey).partition(": ")[2]
+        if seen is not None or not session.deadline.again():
+            return seen, last
+    return None, last
 
 
 # -- showing -------------------------------------------------------------------------------------------------------------

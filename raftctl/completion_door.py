@@ -35,8 +35,11 @@ class Typed:
     def options(self) -> Sequence[Parameter]:
         """Of the command or group that is being typed."""
         _short, function, _subcommands, parameters = COMMANDS[self.path]
-        own = [parameter for parameter in parameters if parameter[0]]
-        return [*own, *COMMON, HELP] if function or not self.path else [HELP]
+        if self.path and not function:
+            return [HELP]
+        said = {parameter[1]: parameter for parameter in parameters if parameter[0]}
+        common = [said.pop(parameter[1], parameter) for parameter in COMMON]
+        return [*said.values(), *common, HELP]
 
 
 class _UnusualError(Exception):

@@ -20,8 +20,8 @@ from raftctl.output.text import listed
 from raftctl.session import Session
 from raftctl.survey import EVERYBODY
 
-WAIT_S: Final = 300.0
-"""A digest is computed beside the writes: 8 s for a million keys, minutes for ten million. `--timeout` says otherwise."""
+MARK_WAIT_S: Final = 30.0
+"""For an entry to be held by a quorum."""
 WAIT_S_MAX: Final = 600.0
 """What a node is willing to wait for."""
 ROUNDS_MAX: Final = 3
@@ -95,7 +95,7 @@ def compare(session: Session, at: int | None) -> Verdict:
 
 
 def _at(session: Session, nodes: Sequence[int], index: int | None) -> Answers:
-    return session.client.digests(nodes, index, wait_s=min(WAIT_S_MAX, session.settings.timeout_s(WAIT_S)))
+    return session.client.digests(nodes, index, wait_s=session.deadline.for_a_node_s(WAIT_S_MAX))
 
 
 def _at_rest(session: Session, nodes: Sequence[int]) -> tuple[Answers, int | None]:
@@ -113,7 +113,7 @@ def _at_rest(session: Session, nodes: Sequence[int]) -> tuple[Answers, int | Non
 def _at_a_mark(session: Session, nodes: Sequence[int]) -> tuple[Answers, int]:
     left = ROUNDS_MAX
     while True:
-        mark = session.client.barrier([], digest=True, expect=None, wait_s=session.settings.timeout_s())
+        mark = session.client.barrier([], digest=True, expect=None, wait_s=session.deadline.for_a_node_s(MARK_WAIT_S))
         session.output.note(f"writes go on; marked entry {mark.log_id.index}")
         answers = _at(session, nodes, mark.log_id.index)
         left -= 1

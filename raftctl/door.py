@@ -17,6 +17,7 @@ from raftctl.run import Run
 from raftctl.settings import Flags
 
 _DIGITS_MAX: Final = 18
+_COMMON_NAMES: Final = frozenset(parameter[1] for parameter in COMMON)
 _FIELD_OF: Final = {"tls_key": "key"}
 
 
@@ -141,6 +142,8 @@ def _sorted_out(given: dict[str, Any], parameters: Sequence[Parameter]) -> tuple
     own: dict[str, Any] = {}
     for parameter in parameters:
         name, kind, default = parameter[1], parameter[2], parameter[4]
+        if name in _COMMON_NAMES:
+            continue
         if kind.endswith("!") and not given.get(name):
             raise NotThisWayError
         own[name] = given.pop(name, default)

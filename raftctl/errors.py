@@ -48,6 +48,7 @@ EXIT_CODES: Final[Mapping[str, ExitCode]] = {
     "port_taken": ExitCode.CONFLICT,
     "not_observed": ExitCode.NOT_OBSERVED,
     "reply_lost": ExitCode.NOT_OBSERVED,
+    "out_of_time": ExitCode.NOT_OBSERVED,
     "undone": ExitCode.UNDONE,
     "needs_attention": ExitCode.ATTENTION,
     "lock_lost": ExitCode.ATTENTION,

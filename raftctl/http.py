@@ -15,10 +15,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from raftctl import plain_http
+from raftctl.deadline import Deadline
 from raftctl.errors import CtlError
 from raftctl.http_values import NO_TLS_FILES, REPLY_BYTES_MAX, Reply, Tls
 from raftctl.output.text import printable
-from raftctl.plain_http import NoReplyError, NotSentError
+from raftctl.plain_http import NoReplyError, NotSentError, no_answer
 
 if TYPE_CHECKING:
     from raftctl.full_http import FullHttp
@@ -30,7 +31,7 @@ class Http:
     """`read_only` is what `--dry-run` relies on: anything but a GET is a bug and never leaves.
 
     `look_timeout_s`: how long somebody may be silent who is one of several and merely looked at; None: as long as anybody.
-    `has_more_patience`: a request is given longer than that.
+    `has_more_patience`: a request is given longer than that. `deadline`: no request lasts longer, nor begins after it.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Http:
         *,
         request_timeout_s: float,
         look_timeout_s: float | None = None,
+        deadline: Deadline | None = None,
         token: str | None = None,
         tls: Tls = NO_TLS_FILES,
         read_only: bool = False,
@@ -45,13 +47,24 @@ class Http:
         on_change: Callable[[], None] = lambda: None,
     ) -> None:
         self._request_timeout_s = request_timeout_s
-        self.look_timeout_s = min(look_timeout_s or request_timeout_s, request_timeout_s)
-        self.has_more_patience = self.look_timeout_s < request_timeout_s
+        self._deadline = deadline or Deadline(0.0)
+        self._look_timeout_s = min(look_timeout_s or request_timeout_s, request_timeout_s)
+        self.has_more_patience = self._look_timeout_s < request_timeout_s
         self._token = token
         self._tls = tls
         self._read_only = read_only
         self._verbose = verbose
         self._on_change = on_change
+
+    @property
+    def look_timeout_s(self) -> float:
+        """At most half of what is left: it is looked in order to do something afterwards."""
+        return min(self._look_timeout_s, self._deadline.left_s / 2)
+
+    @property
+    def has_time(self) -> bool:
+        """Whether there is any left to ask once more."""
+        return not self._deadline.is_over
 
     def send(
         self,
@@ -69,31 +82,51 @@ class Http:
         Args:
             wait_s: how long the other side may take on purpose, on top of the request timeout.
             within_s: instead of the request timeout.
-        Raises: CtlError: `unreachable` (it never arrived, or it was a GET), `reply_lost` (it may have been carried out).
+        Raises: CtlError: `unreachable` (it never arrived, or it was a GET), `reply_lost` (it may have been carried out),
+            `out_of_time` (the deadline has passed, and it was not sent).
         """
         if self._read_only and method != "GET":
             raise CtlError("bug", f"a dry run was about to send {method} {url}; nothing was sent")
+        left_s = self._deadline.left_s
+        if left_s <= 0.0:
+            raise self._out_of_time(method, url)
         if method != "GET":
             self._on_change()
         all_headers = self._headers(headers, with_token=with_token)
-        timeout_s = within_s or self._request_timeout_s
-        begun = time.monotonic()
-        with _told_of(method, url):
+        timeout_s = self._request_timeout_s if within_s is None else within_s
+        connect_timeout_s, timeout_s = min(timeout_s, left_s), min(timeout_s + wait_s, left_s)
+        with _told_of(method, url), self._shown(method, url) as seen:
             if method == "GET" and _is_plain(url):
-                reply = self._ask(url, all_headers, timeout_s, timeout_s + wait_s)
+                reply = self._ask(url, all_headers, connect_timeout_s, timeout_s)
             else:
                 reply = self._full.exchange(
-                    method,
-                    url,
-                    body,
-                    all_headers,
-                    connect_timeout_s=timeout_s,
-                    timeout_s=timeout_s + wait_s,
+                    method, url, body, all_headers, connect_timeout_s=connect_timeout_s, timeout_s=timeout_s
                 )
-        if self._verbose:
-            took_ms = (time.monotonic() - begun) * 1000
-            sys.stderr.write(f"{method} {url} -> {reply.status} in {took_ms:.0f} ms\n")
+            seen.append(str(reply.status))
         return reply
+
+    def _out_of_time(self, method: str, url: str) -> CtlError:
+        """Nothing was sent; a question that is not asked is as good as one that is not answered."""
+        over = f"the {self._deadline.seconds:g} s of --timeout are over"
+        if method == "GET":
+            return CtlError("unreachable", f"{url}: not asked: {over}", hint="allow more: --timeout")
+        return CtlError("out_of_time", f"{method} {url} was not sent: {over}", hint="allow more: --timeout")
+
+    @contextmanager
+    def _shown(self, method: str, url: str) -> Iterator[list[str]]:
+        """Show the request to whoever wants to see all of them, however it ends. The list gets what came of it."""
+        begun = time.monotonic()
+        seen: list[str] = []
+        try:
+            yield seen
+        except (NotSentError, NoReplyError) as error:
+            seen.append(f"{printable(str(error))},")
+            raise
+        finally:
+            if self._verbose:
+                took_ms = (time.monotonic() - begun) * 1000
+                what = seen[0] if seen else "interrupted,"
+                sys.stderr.write(f"{method} {url} -> {what} {'after' if what.endswith(',') else 'in'} {took_ms:.0f} ms\n")
 
     def _headers(self, headers: Mapping[str, str] | None, *, with_token: bool) -> dict[str, str]:
         all_headers = dict(headers or {})
@@ -101,13 +134,14 @@ class Http:
             all_headers["authorization"] = f"Bearer {self._token}"
         return all_headers
 
-    @staticmethod
-    def _ask(url: str, headers: Mapping[str, str], connect_timeout_s: float, timeout_s: float) -> Reply:
+    def _ask(self, url: str, headers: Mapping[str, str], connect_timeout_s: float, timeout_s: float) -> Reply:
         answer = plain_http.ask(url, {**_OURS, **headers}, connect_timeout_s=connect_timeout_s, timeout_s=timeout_s)
         try:
             whole = bytearray()
             for piece in answer.body():
                 whole += piece
+                if self._deadline.is_over:
+                    raise NoReplyError(no_answer(timeout_s))
                 if len(whole) > REPLY_BYTES_MAX:
                     raise NoReplyError(f"the reply is longer than {REPLY_BYTES_MAX} bytes")
         finally:
@@ -122,15 +156,17 @@ class Http:
         Raises: CtlError: `unreachable`, or whatever the other side says instead of 200.
         """
         all_headers = {**_OURS, **self._headers(headers, with_token=True)}
-        with _told_of("GET", url):
+        with _told_of("GET", url), self._shown("GET", url) as seen:
             if not _is_plain(url):
                 yield from self._full.pieces(url, all_headers, connect_timeout_s=self._request_timeout_s, silent_s=silent_s)
+                seen.append("the stream ended,")
                 return
             answer = plain_http.ask(url, all_headers, connect_timeout_s=self._request_timeout_s, timeout_s=silent_s)
             try:
                 if answer.status != 200:
                     raise NoReplyError(f"the answer is status {answer.status}")
                 yield from answer.body()
+                seen.append("the stream ended,")
             finally:
                 answer.close()
 

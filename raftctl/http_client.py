@@ -8,7 +8,6 @@ Source: contract sections 2 to 4.
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -22,7 +21,7 @@ from raftctl.http_values import Reply, host_and_port
 from raftctl.model import Address, Expect, Life, LogId, NodeStatus
 from raftctl.output.text import printable
 from raftctl.parallel import at_once
-from raftctl.survey import NodeError, NodeReport, Survey
+from raftctl.survey import EVERYBODY, NodeError, NodeReport, Survey
 
 if TYPE_CHECKING:
     from raftctl.events import RawEvent
@@ -76,8 +75,9 @@ class HttpClusterClient:
         that nobody answers, as on a machine that is too busy, for the leader, by the word of those who answer, and for those
         whom the question is about: a node that is slow must not be taken for one that is gone.
         """
-        answers = self._ask_all(self._endpoints, self._http.look_timeout_s)
-        if self._http.has_more_patience and all(_is_silent(answer) for answer in answers.values()):
+        with_all_patience = patient_with is EVERYBODY
+        answers = self._ask_all(self._endpoints, None if with_all_patience else self._http.look_timeout_s)
+        if self._may_wait and not with_all_patience and all(_is_silent(answer) for answer in answers.values()):
             answers = self._ask_all(self._endpoints)
         members = _members(status for status, _raw in answers.values() if not isinstance(status, CtlError))
         self._inventory |= {
@@ -87,17 +87,25 @@ class HttpClusterClient:
         asked = set(self._endpoints)
         others = {node_id: address.management.rstrip("/") for node_id, address in members.items() if node_id not in found}
         answers |= self._ask_all([url for url in others.values() if url and url not in asked], self._http.look_timeout_s)
-        if _silent_leader(answers, members) is not None:
+        if self._http.has_time and _silent_leader(answers, members) is not None:
             known = [url for url, answer in answers.items() if not _is_silent(answer)]
             answers |= self._ask_all(known, self._http.look_timeout_s)  # by now another one may lead
-        if self._http.has_more_patience:
+        if self._may_wait:
             names = {url: node_id for node_id, url in others.items()}
             leader = _silent_leader(answers, members)
-            awaited = [url for url in answers if url == leader or names.get(url, 0) in patient_with]
+            had_it = self._endpoints if with_all_patience else ()
+            awaited = [url for url in answers if (url == leader or names.get(url, 0) in patient_with) and url not in had_it]
             answers |= self._ask_all([url for url in awaited if _is_silent(answers[url])])
         survey = Survey(nodes=tuple(_reports(answers, others, members)))
         self._remember(survey)
+        for url, answer in answers.items():
+            self._note(url, is_silent=_is_silent(answer))
         return survey
+
+    @property
+    def _may_wait(self) -> bool:
+        """Whether who was silent for as long as a mere look can be waited for longer."""
+        return self._http.has_more_patience and self._http.has_time
 
     def _ask_all(self, urls: Sequence[str], within_s: float | None = None) -> dict[str, Answer]:
         """Return each one's status or why there is none.
@@ -278,7 +286,7 @@ class HttpClusterClient:
         try:
             return self._try_each(method, path, body, headers)
         except CtlError as error:
-            if error.code != "unreachable" or not self._http.has_more_patience or self._doubted <= doubted:
+            if error.code != "unreachable" or not self._may_wait or self._doubted <= doubted:
                 raise
         return self._try_each(method, path, body, headers)
 
@@ -288,55 +296,79 @@ class HttpClusterClient:
         One that cannot be reached, knows no leader or does not take part has done nothing; a node that was removed knows
         none for ever. Nor has a read done anything that nobody confirmed in time: the others are asked.
         """
-        silent: list[CtlError] = []
+        silent: dict[str, CtlError] = {}
         refused: Reply | None = None
-        send = functools.partial(self._send_if_it_answers, method, path=path, body=body, headers=headers)
-        members = [url for url in self._urls.values() if url not in self._order]
-        for url in [*self._order, *members]:
+        urls = [*self._order, *(url for url in self._urls.values() if url not in self._order)]
+
+        def send(url: str) -> Reply:
+            self._reach(url, urls, silent)
+            return self._send_noting(method, url, path, body, headers)
+
+        for url in urls:
             try:
                 reply = send(url)
             except CtlError as error:
-                self._ask_last(url)
                 if error.code != "unreachable":
                     raise
-                silent.append(error)
+                silent[url] = error
                 continue
             if reply.status == 421:
                 return send(self._leader_of(reply))
             if method == "GET" and reply.status >= 500 and _code(reply) == _GAVE_UP:
                 self._ask_last(url)
                 refused = reply
-            elif reply.status in {409, 503} and _code(reply) in _CANNOT_SERVE:
-                if refused is None or _code(reply) == "no_leader":  # says more than that a node is stopped
-                    refused = reply
-            else:
+            elif not _cannot_serve(reply):
                 return reply
+            elif refused is None or _code(reply) == "no_leader":  # says more than that a node is stopped
+                refused = reply
         if refused is not None:
             return refused
-        raise _nobody(silent)
+        raise _nobody(list(silent.values()))
 
-    def _send_if_it_answers(
-        self, method: str, url: str, *, path: str, body: bytes | None, headers: Mapping[str, str] | None
-    ) -> Reply:
-        """Send to a node that answers at all: a request may take long, and leaves a doubt when no reply comes.
-
-        Raises: CtlError: unreachable: nothing was sent, or it was a GET; another one may be asked.
-        """
+    def _send_noting(self, method: str, url: str, path: str, body: bytes | None, headers: Mapping[str, str] | None) -> Reply:
         try:
-            if url not in self._heard and len(self._order) > 1:
-                self._knock(url)
             return self._http.send(method, url + path, body=body, headers=headers)
         except CtlError:
-            self._heard.discard(url)
+            self._note(url, is_silent=True)
             raise
 
-    def _knock(self, url: str) -> None:
-        """Raises: CtlError: unreachable."""
-        within_s = None if url in self._doubted else self._http.look_timeout_s
-        self._doubted.add(url)
-        self._http.send("GET", url + "/livez", within_s=within_s)
-        self._doubted.discard(url)
-        self._heard.add(url)
+    def _reach(self, url: str, urls: Sequence[str], silent: dict[str, CtlError]) -> None:
+        """Make sure that a node answers at all: a request may take long, and leaves a doubt when no reply comes.
+
+        Args:
+            urls: who else may be asked; once somebody is silent, they are knocked at side by side.
+            silent: those that did not answer by now; more are added.
+        Raises: CtlError: unreachable: another one may be asked.
+        """
+        if url not in self._heard and url not in silent and len(self._order) > 1:
+            is_doubtful = bool(silent) or url in self._doubted
+            beside = [one for one in urls if one not in self._heard and one not in silent and one != url]
+            silent |= self._knock_at([url, *beside] if is_doubtful else [url])
+        if url in silent:
+            raise silent[url]
+
+    def _note(self, url: str, *, is_silent: bool) -> None:
+        """Keep in mind, for keys, whether it answers."""
+        (self._doubted if is_silent else self._heard).add(url)
+        (self._heard if is_silent else self._doubted).discard(url)
+        if is_silent:
+            self._ask_last(url)
+
+    def _knock_at(self, urls: Sequence[str]) -> dict[str, CtlError]:
+        """Return who does not answer, and why. Who was silent before is given all the patience of a request."""
+        look_s = self._http.look_timeout_s
+
+        def knock(url: str) -> CtlError | None:
+            try:
+                self._http.send("GET", url + "/livez", within_s=None if url in self._doubted else look_s)
+            except CtlError as error:
+                return error
+            return None
+
+        found = dict(zip(urls, at_once(knock, urls), strict=True))
+        for url, error in found.items():
+            self._note(url, is_silent=error is not None)
+        return {url: error for url, error in found.items() if error is not None}
 
     def _ask_last(self, url: str) -> None:
         if url in self._order:
@@ -558,6 +590,11 @@ def _problem(reply: Reply) -> model.Problem | None:
             return msgspec.convert(told, model.Problem, strict=False)
     except (msgspec.MsgspecError, UnicodeDecodeError, AttributeError):
         return None
+
+
+def _cannot_serve(reply: Reply) -> bool:
+    """Whether the node has done nothing, and another one may."""
+    return reply.status in {409, 503} and _code(reply) in _CANNOT_SERVE
 
 
 def _code(reply: Reply) -> str:

@@ -13,9 +13,10 @@ from typing import Any, Final
 import typer.main
 
 from raftctl.app import app
+from raftctl.deadline import Takes
 from raftctl.errors import ExitCode
 from raftctl.help import PANELS
-from raftctl.options import GLOBAL_PANEL
+from raftctl.options import GLOBAL_PANEL, TIMEOUT_NAME
 
 PAGE: Final = Path("docs/cli.md")
 _MEANINGS: Final = {
@@ -145,7 +146,12 @@ def _explain(command: Any) -> Iterator[str]:
 
 
 def _common(root: Any, context: Any) -> Iterator[str]:
-    yield from ["## Options of every command", "", "They may stand before or behind the command.", ""]
+    yield from [
+        "## Options of every command",
+        "",
+        "They may stand before or behind the command. Where a command says nothing else",
+    ]
+    yield from [f"of `--{TIMEOUT_NAME}`: {Takes().help[:1].lower()}{Takes().help[1:]}", ""]
     yield from _table(_records(root, context, GLOBAL_PANEL))
 
 
@@ -159,7 +165,9 @@ def _command(name: str, command: Any, context: Any) -> Iterator[str]:
     own = typer.Context(command, info_name=name, parent=context)
     usage = " ".join(command.collect_usage_pieces(own))
     yield from [f"### {name}", "", command.help.strip(), "", f"    raftctl {name} {usage}", ""]
-    yield from _table([*_arguments(command, own), *_records(command, own, None)])
+    times = [record for record in _records(command, own, GLOBAL_PANEL) if record[0].startswith(f"--{TIMEOUT_NAME} ")]
+    told = [record for record in times if record[1] != Takes().help]
+    yield from _table([*_arguments(command, own), *_records(command, own, None), *told])
     yield from ["```console", f"$ {_EXAMPLES[name]}", "```", ""]
 
 

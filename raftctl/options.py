@@ -6,6 +6,7 @@ Source: contract section 5.
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from raftctl.completion import complete_contexts, complete_nodes, complete_runs
+from raftctl.deadline import taken_by
 from raftctl.errors import usage
 from raftctl.run import Run
 from raftctl.settings import ColorChoice, Flags, OutputFormat
@@ -83,7 +85,8 @@ def _common(
         typer.Option("--request-timeout", metavar="TIME", help="For one request; default 5s, for a mere look 1s."),
     ] = None,
     timeout: Annotated[
-        str | None, typer.Option("--timeout", metavar="TIME", help="How long to look for an effect; default 30s, 0: once.")
+        str | None,
+        typer.Option("--timeout", metavar="TIME", help="How long a command may take; its own --help says the default."),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Answer questions with yes.")] = False,
     confirm: Annotated[
@@ -139,6 +142,7 @@ def _in_global_panel(parameter: inspect.Parameter) -> inspect.Parameter:
 
 
 _COMMON: Final = [_in_global_panel(parameter) for parameter in inspect.signature(_common, eval_str=True).parameters.values()]
+TIMEOUT_NAME: Final = "timeout"
 COMMON_NAMES: Final = frozenset(parameter.name for parameter in _COMMON)
 _CONTEXT: Final = inspect.Parameter("typer_context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
 
@@ -184,7 +188,18 @@ def with_session(function: Callable[..., None]) -> Callable[..., None]:
     command.__dict__["raftctl_function"] = function
     own = list(signature_of(function).parameters.values())[1:]
     own = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
-    return _with_signature(command, [_CONTEXT, *own, *_COMMON], function)
+    return _with_signature(command, [_CONTEXT, *own, *_common_of(function)], function)
+
+
+def _common_of(function: Callable[..., None]) -> list[inspect.Parameter]:
+    """Return the common options, with what `--timeout` means to this command."""
+    return [_told_of_its_time(one, function) if one.name == TIMEOUT_NAME else one for one in _COMMON]
+
+
+def _told_of_its_time(parameter: inspect.Parameter, function: Callable[..., None]) -> inspect.Parameter:
+    kind, option = parameter.annotation.__origin__, copy.copy(parameter.annotation.__metadata__[0])
+    option.help = taken_by(function).help
+    return parameter.replace(annotation=Annotated[kind, option])
 
 
 def signature_of(function: Callable[..., None]) -> inspect.Signature:

@@ -29,11 +29,11 @@ class NoReplyError(Exception):
 
 
 def no_answer(timeout_s: float) -> str:
-    return f"no answer in {timeout_s:g} s"
+    return f"no answer in {round(timeout_s, 3):g} s"
 
 
 def no_connection(timeout_s: float) -> str:
-    return f"no connection in {timeout_s:g} s"
+    return f"no connection in {round(timeout_s, 3):g} s"
 
 
 class Answer:

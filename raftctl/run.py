@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from raftctl import interrupts
+from raftctl.deadline import taken_by
 from raftctl.session import Session
 from raftctl.settings import Flags, OutputFormat
 
@@ -23,6 +24,7 @@ class Run:
     def call(self, function: Callable[..., None], values: Mapping[str, Any]) -> None:
         """Do what the command does; every command passes here, whichever door it came in by."""
         self.session.settings.check_times()
+        self.session.takes = taken_by(function)
         interrupts.come()
         function(self.session, **values)
         interrupts.settled()

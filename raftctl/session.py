@@ -8,6 +8,7 @@ from collections.abc import Callable, Container, Sequence
 from typing import TYPE_CHECKING
 
 from raftctl.confirm import Tier, check_name, confirm
+from raftctl.deadline import Deadline, Takes
 from raftctl.errors import CtlError, ExitCode
 from raftctl.output.render import Output
 from raftctl.settings import Flags, Settings
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Session:
-    """One run of one command. `exit_code`: for commands whose answer is their exit code."""
+    """One run of one command. `exit_code`: for commands whose answer is their exit code; `takes`: what `--timeout` means."""
 
     def __init__(self, flags: Flags) -> None:
         self.flags = flags
@@ -26,6 +27,7 @@ class Session:
         self.output = Output(self.settings)
         self.exit_code = ExitCode.DONE
         self.explains = False
+        self.takes = Takes()
         self.seen: Survey | None = None
         """What the last survey showed."""
 
@@ -33,6 +35,16 @@ class Session:
         """From here on an action is explained instead of done; like a dry run, it only reads."""
         self.explains = True
         self.flags = self.flags.but(dry_run=True)
+
+    @property
+    def timeout_s(self) -> float:
+        """What `--timeout` says, or what the command takes by default."""
+        return self.settings.timeout_s(self.takes.seconds or 0.0)
+
+    @functools.cached_property
+    def deadline(self) -> Deadline:
+        """Of everything that is asked; it begins with the first request."""
+        return Deadline(self.timeout_s if self.takes.seconds is not None else 0.0)
 
     @functools.cached_property
     def client(self) -> ClusterClient:
@@ -49,6 +61,7 @@ class Session:
         http = Http(
             request_timeout_s=settings.request_timeout_s,
             look_timeout_s=settings.look_timeout_s,
+            deadline=self.deadline,
             token=settings.token,
             tls=Tls(settings.cacert, settings.cert, settings.key),
             read_only=self.flags.dry_run,
@@ -78,7 +91,8 @@ class Session:
         check_name(self.settings, cluster)
 
     def confirm(self, tier: Tier, question: str, cluster: str) -> None:
-        confirm(self.settings, self.output, tier, question, cluster)
+        with self.deadline.paused():
+            confirm(self.settings, self.output, tier, question, cluster)
 
     def close(self) -> None:
         if "client" in self.__dict__:

@@ -29,8 +29,6 @@ T = TypeVar("T")
 REQUEST_TIMEOUT_S: Final = 5.0
 LOOK_TIMEOUT_S: Final = 1.0
 """For one of several nodes that are merely looked at: some hundred times what one on another continent takes."""
-TIMEOUT_S: Final = 30.0
-"""How long an effect is looked for before "not observed" is said: a hundred election timeouts of the default engine."""
 
 
 class OutputFormat(enum.StrEnum):
@@ -163,8 +161,8 @@ class Settings:
         entry = self.context.request_timeout if self.context else None
         return self._duration("--request-timeout", self.flags.request_timeout, "REQUEST_TIMEOUT", entry, default_s)
 
-    def timeout_s(self, default_s: float = TIMEOUT_S) -> float:
-        """How long an effect is looked for."""
+    def timeout_s(self, default_s: float) -> float:
+        """How long it may take, whatever it is."""
         entry = self.context.timeout if self.context else None
         return self._duration("--timeout", self.flags.timeout, "TIMEOUT", entry, default_s, may_be_zero=True)
 
@@ -173,7 +171,7 @@ class Settings:
         if self.flags.request_timeout is not None:
             parse_duration(self.flags.request_timeout, "--request-timeout")
         if self.flags.timeout is not None:
-            parse_duration(self.flags.timeout, "--timeout", may_be_zero=True)  # 0: look once, wait for nothing
+            parse_duration(self.flags.timeout, "--timeout", may_be_zero=True)  # 0: everything once, wait for nothing
 
     def _duration(
         self, option: str, flag: str | None, variable: str, entry: str | None, default_s: float, *, may_be_zero: bool = False

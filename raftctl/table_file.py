@@ -19,13 +19,15 @@ import typer.main
 from typer.core import TyperArgument
 
 from raftctl.app import app
-from raftctl.options import COMMON_NAMES, signature_of
+from raftctl.deadline import Takes
+from raftctl.options import COMMON_NAMES, TIMEOUT_NAME, signature_of
 
 PAGE: Final = Path("raftctl/command_table.py")
 _HEAD: Final = '''\
 """Every command as plain data. Written by `python -m raftctl.completion_files`; do not edit.
 
-A row of `COMMANDS`: its short help, `module:function`, its subcommands, its parameters before those of every command.
+A row of `COMMANDS`: its short help, `module:function`, its subcommands, its parameters before those of every command, with
+those of them that mean something of their own to it.
 A row of a parameter: names on the command line (none: an argument), name in Python, kind of value, bounds, default,
 what completes it, its help.
 """
@@ -44,7 +46,7 @@ Command = tuple[str, str, tuple[str, ...], tuple[Parameter, ...]]
 def source() -> str:
     """Return the module's text."""
     root = typer.main.get_command(app)
-    common = [row for row in _parameters(root, {}) if row[1] in COMMON_NAMES]
+    common = [_as_usual(row) for row in _parameters(root, {}) if row[1] in COMMON_NAMES]
     helping = next(row for row in _parameters(root, {}) if row[1] == "help")
     lines = [_HEAD, f"HELP: Final[Parameter] = {helping!r}", "COMMON: Final[tuple[Parameter, ...]] = ("]
     lines += [f"    {row!r}," for row in common]
@@ -52,6 +54,11 @@ def source() -> str:
     for path, command in _walk("", root):
         lines.append(f"    {path!r}: {_command(command, common)!r},")
     return "\n".join([*lines, "}", ""])
+
+
+def _as_usual(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return a common option with what it means to most commands."""
+    return (*row[:-1], Takes().help) if row[1] == TIMEOUT_NAME else row
 
 
 def _walk(path: str, command: Any) -> Iterator[tuple[str, Any]]:

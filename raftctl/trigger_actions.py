@@ -51,13 +51,14 @@ def elect(session: Session, survey: Survey, node: int, *, pre_vote: bool) -> Act
 
 def heartbeat(session: Session, survey: Survey) -> Action:
     leader = leader_of(session, survey)
+    since_s = wait_s(session)
 
     def seen(after: Survey) -> str | None:
         now = after.leader
         acked = [
             node_id
             for node_id, target in ((now.replication or {}).items() if now is not None else ())
-            if target.last_ack_ms_ago is not None and target.last_ack_ms_ago < wait_s(session) * 1000
+            if target.last_ack_ms_ago is not None and target.last_ack_ms_ago < since_s * 1000
         ]
         enough = now is not None and len(acked) + 1 >= after.quorum.needed
         return f"acknowledged by {listed(acked)}" if enough else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+from raftctl.deadline import takes
 from raftctl.errors import usage
 from raftctl.session import Session
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from raftctl.options import ContextArgument
 
 
+@takes(None)
 def list_contexts(session: Session) -> None:
     """List the contexts; * marks the current one."""
     from raftctl.config_file import read_config
@@ -38,6 +40,7 @@ def list_contexts(session: Session) -> None:
     )
 
 
+@takes(None)
 def show(
     session: Session, name: Annotated[str | None, typer.Argument(metavar="[NAME]", autocompletion=complete_contexts)] = None
 ) -> None:
@@ -66,6 +69,7 @@ def _flat(value: object) -> str:
     return printable(str(value))
 
 
+@takes(None)
 def use(session: Session, name: ContextArgument) -> None:
     """Make a context the current one."""
     from raftctl.config_file import use_context
@@ -77,6 +81,7 @@ def use(session: Session, name: ContextArgument) -> None:
     session.output.show("context", {"name": name, "current": True}, [f"current context: {name}"], names=[name])
 
 
+@takes(None)
 def add(
     session: Session,
     name: Annotated[str, typer.Argument(metavar="NAME")],
@@ -125,6 +130,7 @@ def _absolute(path: Path | None) -> str | None:
     return None if path is None else str(path.absolute())
 
 
+@takes(None)
 def remove(session: Session, name: ContextArgument) -> None:
     """Remove a context; the cluster is not touched."""
     from raftctl.config_file import remove_context
@@ -136,6 +142,7 @@ def remove(session: Session, name: ContextArgument) -> None:
     session.output.show("context", {"name": name, "removed": True}, [f"removed: {name}"], names=[name])
 
 
+@takes(None)
 def config_path(session: Session) -> None:
     """Show where the configuration file is."""
     from raftctl import config_place
@@ -144,6 +151,7 @@ def config_path(session: Session) -> None:
     session.output.show("config-path", {"path": str(path), "exists": path.exists()}, [str(path)], names=[path])
 
 
+@takes(None)
 def config_view(session: Session) -> None:
     """Show the configuration file as it is understood."""
     import msgspec

@@ -6,8 +6,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
+from raftctl.deadline import takes
 from raftctl.errors import CtlError
-from raftctl.session import Session, poll
+from raftctl.session import Session
 
 if TYPE_CHECKING:
     import typer
@@ -77,7 +78,6 @@ def _until_led(session: Session, sandbox: Sandbox) -> Survey:
     """Return what the cluster looks like once a leader has its quorum and everybody answers."""
     from raftctl.health import Condition, health_of
 
-    again = poll(session.settings.timeout_s(), every_s=0.1)
     client = session.client_of(sandbox.endpoints)
     try:
         while True:
@@ -85,7 +85,7 @@ def _until_led(session: Session, sandbox: Sandbox) -> Survey:
             survey = client.cluster()
             if health_of(survey).condition is Condition.OK:
                 return survey
-            if any(status.fatal is not None for status in survey.statuses) or not again():
+            if any(status.fatal is not None for status in survey.statuses) or not session.deadline.again():
                 message = f"the nodes are up, but not well: {_worst(survey)}"
                 raise CtlError("not_observed", message, hint=_anew(sandbox, survey))
     finally:
@@ -114,6 +114,7 @@ def _write_context(sandbox: Sandbox) -> bool:
     return add_context(CONTEXT, entry, replace=True)
 
 
+@takes(None)
 def status(session: Session, directory: DirOption = None) -> None:
     """Show the sandbox's processes."""
     from raftctl.output.tables import Cell, Column, Table, Tone
@@ -147,6 +148,7 @@ def status(session: Session, directory: DirOption = None) -> None:
     session.output.show("dev-status", data, [table], items=items, names=[item["node"] for item in items])
 
 
+@takes(None)
 def down(
     session: Session,
     directory: DirOption = None,

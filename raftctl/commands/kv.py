@@ -10,8 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
+from raftctl.deadline import takes
 from raftctl.errors import CtlError, usage
-from raftctl.session import Session, poll
+from raftctl.session import Session
 
 if TYPE_CHECKING:
     import typer
@@ -32,6 +33,7 @@ _PASSING = frozenset(
 )
 
 
+@takes(_TRY_FOR_S)
 def put(
     session: Session,
     key: KeyArgument,
@@ -59,6 +61,7 @@ def put(
     _show_write(session, key, "written", reply)
 
 
+@takes(_TRY_FOR_S)
 def delete(
     session: Session,
     key: KeyArgument,
@@ -94,6 +97,7 @@ def _exists(session: Session, key: str) -> bool:
     return True
 
 
+@takes(_TRY_FOR_S)
 def get(session: Session, key: KeyArgument, consistency: ConsistencyOption = "linearizable") -> None:
     """Read a value; piped, its bytes as they are."""
     import base64
@@ -117,6 +121,7 @@ def get(session: Session, key: KeyArgument, consistency: ConsistencyOption = "li
     session.output.show("kv", data, [], names=[key])
 
 
+@takes(_TRY_FOR_S, f"How long each {_PAGE} keys may take")
 def list_keys(
     session: Session,
     prefix: Annotated[str, typer.Argument(metavar="[PREFIX]", help="Only keys that begin with it.")] = "",
@@ -156,6 +161,7 @@ def _all_pages(session: Session, prefix: bytes, limit: int, consistency: str) ->
         return session.client.kv_list(prefix, after=last, limit=size, consistency=consistency)
 
     while True:
+        session.deadline.restart()
         page = _until_decided(session, functools.partial(page_after, after, min(_PAGE, limit - len(found))))
         found += page.items
         if page.next is None or not page.items or len(found) >= limit:
@@ -179,19 +185,35 @@ def _value(value: str | None, file: Path | None) -> bytes:
 
 
 def _until_decided(session: Session, attempt: Callable[[], T]) -> T:
-    """Ask until the answer is final. Repeating a write is safe: its request id makes it happen once."""
-    try_for_s = session.settings.timeout_s(_TRY_FOR_S)
-    again = poll(try_for_s, every_s=0.2)
+    """Ask until the answer is final. Repeating a write is safe: its request id makes it happen once.
+
+    Raises: CtlError: the final answer, or the last one when the time is over; an attempt that may have been carried out counts
+        for more than a later one that was not.
+    """
+    try_for_s = session.timeout_s
     tell_at: float | None = time.monotonic() + _TELL_AFTER_S
+    unknown: CtlError | None = None
     while True:
         try:
             return attempt()
         except CtlError as error:
-            if (error.code not in _PASSING and not error.outcome_unknown) or not again():
+            if error.code not in _PASSING and error.code != "out_of_time" and not error.outcome_unknown:
                 raise
+            unknown = error if error.outcome_unknown else unknown
+            if not session.deadline.again(every_s=0.2):
+                raise _given_up(error, unknown, try_for_s) from error
             if tell_at is not None and time.monotonic() >= tell_at:
                 session.output.note(f"{error.message}; trying again, for {try_for_s:g} s in all")
                 tell_at = None
+
+
+def _given_up(last: CtlError, unknown: CtlError | None, tried_for_s: float) -> CtlError:
+    """Return what is left to say when the time is over."""
+    whole = unknown or last
+    told = whole.message if whole is last else f"{whole.message}; then: {last.message}"
+    if tried_for_s:
+        told += f"; given up after {tried_for_s:g} s (--timeout)"
+    return CtlError(whole.code, told, hint=whole.hint or last.hint, rule_ids=whole.rule_ids, status=whole.status)
 
 
 def _show_write(session: Session, key: str, verb: str, reply: WriteReply) -> None:

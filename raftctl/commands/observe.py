@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Annotated
 
 from raftctl.errors import CtlError, ExitCode, usage
-from raftctl.session import Session, nobody_answers, poll
+from raftctl.session import Session, nobody_answers
 from raftctl.settings import OutputFormat
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def status(
     if session.settings.output is OutputFormat.JSON:
         raise usage("-o json is one document, --watch never ends", "use -o jsonl: a document a line")
     every_s = parse_duration(interval, "--interval")
+    session.deadline.lift()
     try:
         while True:
             survey = session.client.cluster()
@@ -86,8 +87,7 @@ def health(
 
     survey = session.client.cluster()
     verdict = health_of(survey)
-    again = poll(session.settings.timeout_s() if wait else 0.0, every_s=0.2)
-    while verdict.condition is not Condition.OK and again():
+    while wait and verdict.condition is not Condition.OK and session.deadline.again(every_s=0.2):
         survey = session.client.cluster()
         verdict = health_of(survey)
     quorum = survey.quorum
@@ -105,7 +105,7 @@ def health(
     session.output.show("health", data, view, items=checks, names=[verdict.condition.value])
     session.exit_code = EXIT_OF[verdict.condition]
     if wait and verdict.condition is not Condition.OK:
-        session.output.note(f"not well within {session.settings.timeout_s():g} s")
+        session.output.note(f"not well within {session.timeout_s:g} s")
     errors = [node.error for node in survey.nodes if node.error is not None]
     if not survey.statuses and any(error.code in {"unauthorized", "forbidden"} for error in errors):
         raise CtlError(errors[0].code, errors[0].detail, hint="see --token-file")

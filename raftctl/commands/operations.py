@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Final
 
+from raftctl.deadline import TIMEOUT_S, takes
 from raftctl.errors import usage
 from raftctl.session import Session
 
@@ -17,6 +18,7 @@ _BACK_S: Final = 120.0
 """For one node to be started, to replay what it has to, and to follow."""
 
 
+@takes(TIMEOUT_S, "How long the plan may take")
 def drain(
     session: Session,
     node: NodeArgument,
@@ -29,6 +31,7 @@ def drain(
     start(session, Drain(DrainParams(node=node, undo=undo)))
 
 
+@takes(_BACK_S, "How long the plan may take, and each node to be back")
 def rolling_restart(
     session: Session,
     only: Annotated[list[str] | None, typer.Option("--only", metavar="NODE", help="Only this node; repeatable.")] = None,
@@ -48,7 +51,7 @@ def rolling_restart(
 
     nodes = [_node_id(text) for text in only or []]
     drivers = {node: driver_name(session, node, driver) for node in restart_order(session.survey(), nodes)}
-    timeout_s = session.settings.timeout_s(_BACK_S)
+    timeout_s = session.timeout_s
     start(session, RollingRestart(RestartParams(only=nodes, drivers=drivers, timeout_s=timeout_s)))
 
 
@@ -58,6 +61,7 @@ def _node_id(text: str) -> int:
     return int(text)
 
 
+@takes(_CATCH_UP_S, "How long the plan, and the catch-up, may take")
 def replace_node(
     session: Session,
     old: NodeArgument,
@@ -71,5 +75,5 @@ def replace_node(
     from raftctl.runbook.replace_node import ReplaceNode, ReplaceParams
 
     node, address = parse_member(new)
-    timeout_s = session.settings.timeout_s(_CATCH_UP_S)
+    timeout_s = session.timeout_s
     start(session, ReplaceNode(ReplaceParams(old=old, new=node, address=address, timeout_s=timeout_s)))

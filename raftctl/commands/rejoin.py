@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Final
 
+from raftctl.deadline import takes
 from raftctl.errors import CtlError
 from raftctl.session import Session
 
@@ -17,6 +18,7 @@ _TIMEOUT_S: Final = 900.0
 """For the catch-up: a few gigabytes over a slow link."""
 
 
+@takes(_TIMEOUT_S, "How long the plan, and each wait of the run, may take")
 def rejoin_node(
     session: Session,
     node: NodeArgument,
@@ -42,7 +44,7 @@ def rejoin_node(
     params = RejoinParams(
         node=node,
         driver=driver_name(session, node, driver),
-        timeout_s=session.settings.timeout_s(_TIMEOUT_S),
+        timeout_s=session.timeout_s,
         blank=blank,
     )
     start(session, RejoinBlank(params) if blank else Rejoin(params))

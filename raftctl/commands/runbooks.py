@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
+from raftctl.deadline import takes
 from raftctl.errors import CtlError
 from raftctl.session import Session
 
@@ -18,6 +19,7 @@ _TIMEOUT_S: Final = 120.0
 _BUILT_IN: Final = ("rejoin-node", "replace-node", "rolling-restart", "drain")
 
 
+@takes(None)
 def list_runbooks(session: Session) -> None:
     """List the built-in runbooks, and the files that can be named without their path."""
     from raftctl.output.tables import Column, Table
@@ -36,6 +38,7 @@ def list_runbooks(session: Session) -> None:
     session.output.show("runbook-list", {"runbooks": rows}, view, names=[row["name"] for row in rows])
 
 
+@takes(None)
 def show(
     session: Session,
     file: Annotated[str, typer.Argument(metavar="FILE", help="A TOML file, or the name of one that `runbook list` shows.")],
@@ -51,6 +54,7 @@ def show(
     session.output.show("runbook", data, view, names=[book.name])
 
 
+@takes(None)
 def validate(
     session: Session,
     file: Annotated[str, typer.Argument(metavar="FILE", help="A TOML file, or the name of one that `runbook list` shows.")],
@@ -64,6 +68,7 @@ def validate(
     )
 
 
+@takes(_TIMEOUT_S, "How long the plan may take, and each step that has no time limit")
 def run(
     session: Session,
     file: Annotated[str, typer.Argument(metavar="FILE", help="A TOML file, or the name of one that `runbook list` shows.")],
@@ -84,7 +89,7 @@ def run(
         where=str(path),
         values=values_of(book, values or [], str(path)),
         drivers=drivers,
-        timeout_s=session.settings.timeout_s(_TIMEOUT_S),
+        timeout_s=session.timeout_s,
     )
     start(session, FileRunbook(params))
 

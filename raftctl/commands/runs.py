@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
+from raftctl.deadline import takes
 from raftctl.errors import CtlError
 from raftctl.session import Session
 
@@ -17,9 +18,12 @@ if TYPE_CHECKING:
     from raftctl.options import RunArgument, RunOrFileArgument
     from raftctl.runbook.journal import Record, RunFile
 
+_SETTLE_S: Final = 60.0
+"""As long as the steps themselves look at most."""
 _COLUMNS: Final = ("run", "command", "cluster", "node", "began")
 
 
+@takes(None)
 def list_runs(session: Session) -> None:
     """List the runs, newest first."""
     from raftctl.output.tables import Cell, Column, Table, Tone
@@ -53,6 +57,7 @@ def list_runs(session: Session) -> None:
     session.output.show("runs", {"items": items}, view, items=items, names=[item["run"] for item in items])
 
 
+@takes(None)
 def show(session: Session, run: RunArgument) -> None:
     """Show one run step by step, and whether its journal is intact."""
     from raftctl.output.tables import Column, Table
@@ -108,6 +113,7 @@ def _what(record: Record) -> str:
     return str(told or ", ".join(record.get("facts", {})))
 
 
+@takes(_SETTLE_S, "How long a step looks for a leader")
 def resume(session: Session, run: RunOrFileArgument) -> None:
     """Go on with a run that did not end: the program died, it needed attention, or its journal came from elsewhere."""
     from raftctl.runbook.conduct import resume
@@ -115,6 +121,7 @@ def resume(session: Session, run: RunOrFileArgument) -> None:
     _go_on(session, run, resume)
 
 
+@takes(_SETTLE_S, "How long a step looks for a leader")
 def abort(session: Session, run: RunOrFileArgument) -> None:
     """Undo a run that did not end, as far as there is a way back."""
     from raftctl.runbook.conduct import abort
@@ -122,6 +129,7 @@ def abort(session: Session, run: RunOrFileArgument) -> None:
     _go_on(session, run, abort)
 
 
+@takes(None)
 def export(
     session: Session,
     run: RunArgument,

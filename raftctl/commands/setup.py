@@ -6,6 +6,7 @@ import enum
 from typing import TYPE_CHECKING, Annotated
 
 from raftctl import __version__
+from raftctl.deadline import takes
 from raftctl.session import Session
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ class Shell(enum.StrEnum):
     POWERSHELL = "powershell"
 
 
+@takes(None)
 def completion(
     session: Session, shell: Annotated[Shell, typer.Argument(metavar="SHELL", help="bash, zsh, fish or powershell.")]
 ) -> None:
@@ -29,6 +31,7 @@ def completion(
     session.output.show("completion", {"shell": shell.value, "script": text}, [text.rstrip("\n")], names=[shell.value])
 
 
+@takes(None)
 def version(session: Session) -> None:
     """Print the version of this program."""
     session.output.show("version", {"version": __version__}, [f"raftctl {__version__}"], names=[__version__])

@@ -9,6 +9,7 @@ from collections import deque
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated
 
+from raftctl.deadline import takes
 from raftctl.errors import ExitCode
 from raftctl.session import Session
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 _HAPPENED_MAX = 200
 
 
+@takes(None)
 def top(
     session: Session,
     interval: Annotated[str, typer.Option("--interval", metavar="TIME", help="How often to look.")] = "1s",

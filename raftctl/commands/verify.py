@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
+from raftctl.deadline import takes
 from raftctl.session import Session
 
 if TYPE_CHECKING:
     import typer
 
+_TIMEOUT_S: Final = 300.0
+"""A digest is computed beside the writes: 8 s for a million keys, minutes for ten million."""
 
+
+@takes(_TIMEOUT_S)
 def digest(
     session: Session,
     at: Annotated[

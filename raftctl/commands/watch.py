@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Annotated
 
+from raftctl.deadline import takes
 from raftctl.errors import ExitCode, usage
 from raftctl.session import Session
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from raftctl.watching import Event
 
 
+@takes(None)
 def watch(
     session: Session,
     node: Annotated[

@@ -54,6 +54,7 @@ def start(session: Session, runbook: Runbook) -> None:
     if session.flags.dry_run:
         return
     session.confirm(plan.tier, plan.what, plan.cluster)
+    session.deadline.lift()
     warn_of(session, findings)
     journal = Journal.begin(f"{runbook.name}-{plan.node}" if plan.node is not None else runbook.name)
     try:
@@ -80,16 +81,18 @@ def _planned(session: Session, runbook: Runbook) -> tuple[Survey, Plan, Sequence
     """
     again = poll(PASSES_S, every_s=0.2)
     is_patient = False
+    seen = session.seen  # by the command, a moment ago
     while True:
-        survey = session.survey(patient_with=EVERYBODY if is_patient else ())
+        survey = seen or session.survey(patient_with=EVERYBODY if is_patient else ())
+        seen = None
         session.check_name(survey.cluster)
-        plan = runbook.plan(session, survey, holder_text(session.client))
+        plan = runbook.plan(session, survey, holder_text(session.client) if survey.quorum.reached else None)
         findings = with_overrides(plan.findings, session.flags.override)
         failed = {item.rule for item in findings if item.verdict is Verdict.FAIL}
-        if failed and not is_patient and any(node.status is None for node in survey.nodes):
+        if failed and not is_patient and any(node.status is None for node in survey.nodes) and not session.deadline.is_over:
             is_patient = True
             continue
-        if not failed or not failed <= PASSING or session.flags.dry_run or not again():
+        if not failed or not failed <= PASSING or session.flags.dry_run or session.deadline.is_over or not again():
             return survey, plan, findings
 
 
@@ -177,6 +180,7 @@ def abort(session: Session, run_id: str) -> None:
 
 
 def _go_on(session: Session, run_id: str, *, undo: bool) -> None:
+    session.deadline.lift()
     journal, file = Journal.reopen(run_id)
     try:
         runbook = runbook_of(file.began)

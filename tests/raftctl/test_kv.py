@@ -129,7 +129,7 @@ def test_a_leader_that_an_endpoint_names_is_followed_without_asking_all_and_reme
     ]
 
 
-def test_nodes_are_knocked_at_for_a_second_and_once(cluster, raftctl, monkeypatch):
+def test_nodes_are_knocked_at_for_a_second_and_once_side_by_side_when_one_is_silent(cluster, raftctl, monkeypatch):
     knocked = []
 
     def ask(where, headers, *, connect_timeout_s, timeout_s):
@@ -140,7 +140,7 @@ def test_nodes_are_knocked_at_for_a_second_and_once(cluster, raftctl, monkeypatc
     cluster.lead(2)
     cluster.down[1] = httpx.ReadTimeout("paused")
     raftctl("kv put colour blue")
-    assert [(f"{url(1)}/livez", 1.0), (f"{url(2)}/livez", 1.0)] == knocked
+    assert [(f"{url(node)}/livez", 1.0) for node in (1, 2, 3)] == sorted(knocked)
 
 
 def test_who_waits_for_a_second_is_told_what_for(cluster, raftctl, monkeypatch):
@@ -167,7 +167,7 @@ def test_a_read_that_a_cut_off_node_could_not_have_confirmed_is_asked_of_another
 def test_a_read_that_nobody_could_have_confirmed_is_7(cluster, raftctl):
     for node in (1, 2, 3):
         cluster.answers("/v1/kv/colour", *[problem(504, "timed_out")] * 9, method="GET", node=node)
-    raftctl("kv get colour --timeout 1ms", code=7)
+    raftctl("kv get colour --timeout 0", code=7)
 
 
 def test_a_write_whose_outcome_is_unknown_is_sent_to_no_other_node(cluster, raftctl):

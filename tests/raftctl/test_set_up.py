@@ -170,13 +170,14 @@ def test_dev_up_does_not_wait_for_a_failed_node_and_says_how_to_start_it_anew(cl
     from types import SimpleNamespace
 
     from raftctl.commands import dev
+    from raftctl.deadline import Deadline
     from raftctl.errors import CtlError
     from raftctl.session import Session
     from raftctl.settings import Flags
     from tests.raftctl.fake_cluster import url
 
     cluster.nodes[2].update(state="shutdown", fatal="no space left")
-    monkeypatch.setattr(dev, "poll", lambda *_, **__: pytest.fail)
+    monkeypatch.setattr(Deadline, "again", lambda *_, **__: pytest.fail("it waits"))
     sandbox = SimpleNamespace(
         endpoints=[url(node) for node in (1, 2, 3)],
         check_alive=lambda: None,
@@ -188,7 +189,7 @@ def test_dev_up_does_not_wait_for_a_failed_node_and_says_how_to_start_it_anew(cl
     assert f"{tmp_path}/n2/node.log; raftctl dev down, then raftctl dev up" in caught.value.hint
     cluster.nodes[2].update(state="follower", fatal=None, alarms=[{"code": "older_copy", "detail": "d"}])
     sandbox.directory = tmp_path
-    monkeypatch.setattr(dev, "poll", lambda *_, **__: lambda: False)
+    monkeypatch.setattr(Deadline, "again", lambda *_, **__: False)
     with pytest.raises(CtlError) as caught:
         dev._until_led(Session(Flags()), sandbox)
     assert f"raftctl -e {url(1)} doctor says what mends it" in caught.value.hint

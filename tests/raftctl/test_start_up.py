@@ -20,6 +20,7 @@ ALWAYS = {
     "raftctl.config_file",
     "raftctl.config_place",
     "raftctl.confirm",
+    "raftctl.deadline",
     "raftctl.door",
     "raftctl.durations",
     "raftctl.errors",
