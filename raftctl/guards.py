@@ -51,6 +51,17 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     overridable: bool = False
 
 
+class LockHolder(msgspec.Struct, frozen=True):
+    """The run that is in the way of another one: its id, whether it began on this machine, and all that is known of it."""
+
+    run: str
+    is_of_this_machine: bool
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
 def finding(rule: str, holds: bool, measured: str, threshold: str, *, hint: str = "", overridable: bool = False) -> Finding:
     verdict = Verdict.OK if holds else Verdict.FAIL
     return Finding(rule=rule, verdict=verdict, measured=measured, threshold=threshold, hint=hint, overridable=overridable)
@@ -116,11 +127,17 @@ def transfer_rules(survey: Survey, to: int) -> list[Finding]:
     leader = survey.leader
     findings = [has_leader(survey)]
     voters = survey.membership.voters
-    findings.append(finding("target-voter", to in voters, f"voters are {listed(voters)}", f"node {to} is a voter"))
+    no_voter = (
+        f"a learner cannot lead: raftctl member promote {to}" if to in survey.membership.learners else _nobody(survey, to)
+    )
+    hint = "" if to in voters else no_voter
+    findings.append(
+        finding("target-voter", to in voters, f"voters are {listed(voters)}", f"node {to} is a voter", hint=hint)
+    )
     if leader is None:
         return findings
     leads = leader.node_id == to
-    hint = f"node {to} leads already: there is nothing to do" if leads else ""
+    hint = f"node {to} already leads term {leader.term}: nothing to do" if leads else ""
     needs = f"node {to} does not lead"
     findings.append(finding("target-not-leader", not leads, f"node {leader.node_id} leads", needs, hint=hint))
     if leads or to not in voters:
@@ -133,6 +150,12 @@ def transfer_rules(survey: Survey, to: int) -> list[Finding]:
         flows = replication.state == "replicate" and replication.lag <= LAG_MAX
         findings.append(finding("target-caught-up", flows, measured, f"at most {LAG_MAX} behind, state replicate"))
     return findings
+
+
+def _nobody(survey: Survey, node_id: int) -> str:
+    """Return the hint for a number that no member has."""
+    members = sorted({*survey.membership.voters, *survey.membership.learners})
+    return f"there is no member {node_id}, known are {listed(members)}; see: raftctl nodes"
 
 
 def _target_reachable(survey: Survey, to: int) -> Finding:
@@ -208,7 +231,10 @@ def revert_rules(survey: Survey, to: int) -> list[Finding]:
     """Is there a leader to give the permission, and a member to get it?"""
     findings = [has_leader(survey)]
     members = sorted({*survey.membership.voters, *survey.membership.learners})
-    findings.append(finding("target-member", to in members, f"members are {listed(members)}", f"node {to} is a member"))
+    hint = "" if to in members else _nobody(survey, to)
+    findings.append(
+        finding("target-member", to in members, f"members are {listed(members)}", f"node {to} is a member", hint=hint)
+    )
     if survey.leader is not None:
         leads = survey.leader.node_id == to
         findings.append(
@@ -220,7 +246,7 @@ def revert_rules(survey: Survey, to: int) -> list[Finding]:
 # -- preflight of rejoin-node --------------------------------------------------------------------------------------------
 
 
-def rejoin_rules(survey: Survey, target: int, lock_holder: str | None) -> list[Finding]:
+def rejoin_rules(survey: Survey, target: int, lock_holder: LockHolder | None) -> list[Finding]:
     """Return all rules of way A, each measured, in the order of the table.
 
     Args:
@@ -420,13 +446,15 @@ def _space(survey: Survey, target: int) -> Finding:
     )
 
 
-def no_lock(survey: Survey, target: int, lock_holder: str | None) -> Finding:
+def no_lock(survey: Survey, target: int, lock_holder: LockHolder | None) -> Finding:
     found: list[str] = []
     hint = ""
     if lock_holder is not None:
-        found.append(lock_holder)
+        found.append(lock_holder.text)
+        where = "" if lock_holder.is_of_this_machine else "there, "
         hint = (
-            "wait for it; if its process is dead, the lock ends by itself; there, raftctl runs list says what became of it"
+            f"wait for it; if its process is dead: {where}raftctl runs resume {lock_holder.run}, "
+            f"or raftctl runs abort {lock_holder.run}"
         )
     replication = survey.replication(target)
     if replication is not None and replication.revert_armed:
@@ -443,7 +471,7 @@ def no_lock(survey: Survey, target: int, lock_holder: str | None) -> Finding:
 # -- preflight of rejoin-node --blank --------------------------------------------------------------------------------------
 
 
-def blank_rules(survey: Survey, target: int, lock_holder: str | None, *, starts: bool) -> list[Finding]:
+def blank_rules(survey: Survey, target: int, lock_holder: LockHolder | None, *, starts: bool) -> list[Finding]:
     """Return all rules of way B, each measured.
 
     Args:

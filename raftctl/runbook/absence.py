@@ -11,6 +11,7 @@ from typing import Final
 from raftctl.errors import CtlError
 from raftctl.guards import (
     Finding,
+    LockHolder,
     config_settled,
     finding,
     no_lock,
@@ -29,7 +30,7 @@ from raftctl.survey import EVERYBODY, Survey
 _LOOK_EVERY_S: Final = 0.2
 
 
-def away_rules(survey: Survey, node: int, lock_holder: str | None) -> list[Finding]:
+def away_rules(survey: Survey, node: int, lock_holder: LockHolder | None) -> list[Finding]:
     """May this node be away for a while? A quorum without it must be there before."""
     return [
         target_member(survey, node),

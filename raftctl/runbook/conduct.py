@@ -21,8 +21,8 @@ from raftctl.output.tables import Table, Tone
 from raftctl.output.text import listed
 from raftctl.runbook.catalogue import runbook_of
 from raftctl.runbook.engine import Past, Plan, Run, Runbook
-from raftctl.runbook.journal import FORMAT, RESUMABLE, Journal, RunFile
-from raftctl.runbook.lock import ClusterLock, holder_text, operator_and_host
+from raftctl.runbook.journal import FORMAT, RESUMABLE, Journal, RunFile, unfinished_run
+from raftctl.runbook.lock import ClusterLock, holder_in_the_way, operator_and_host
 from raftctl.runbook.receipt import check_receipt, receipt_of, show_receipt, write_receipt
 from raftctl.session import Session, poll
 from raftctl.survey import EVERYBODY, Survey
@@ -44,7 +44,7 @@ def start(session: Session, runbook: Runbook) -> None:
 
         explain_runbook(session, survey, runbook.name, runbook.params, plan, findings)
         return
-    error = refusal(findings, plan.what)
+    error = _naming_unfinished(refusal(findings, plan.what), plan)
     if session.flags.dry_run:
         _show_plan(session, runbook, plan, findings)
     else:
@@ -86,7 +86,7 @@ def _planned(session: Session, runbook: Runbook) -> tuple[Survey, Plan, Sequence
         survey = seen or session.survey(patient_with=EVERYBODY if is_patient else ())
         seen = None
         session.check_name(survey.cluster)
-        plan = runbook.plan(session, survey, holder_text(session.client) if survey.quorum.reached else None)
+        plan = runbook.plan(session, survey, holder_in_the_way(session.client) if survey.quorum.reached else None)
         findings = with_overrides(plan.findings, session.flags.override)
         failed = {item.rule for item in findings if item.verdict is Verdict.FAIL}
         if failed and not is_patient and any(node.status is None for node in survey.nodes) and not session.deadline.is_over:
@@ -94,6 +94,16 @@ def _planned(session: Session, runbook: Runbook) -> tuple[Survey, Plan, Sequence
             continue
         if not failed or not failed <= PASSING or session.flags.dry_run or session.deadline.is_over or not again():
             return survey, plan, findings
+
+
+def _naming_unfinished(error: CtlError | None, plan: Plan) -> CtlError | None:
+    """Return the refusal with the run that an earlier process left unfinished: what stands in the way may be what that has done."""
+    run_id = unfinished_run(plan.cluster) if error is not None else None
+    if error is None or run_id is None or run_id in error.hint:
+        return error
+    hint = f"run {run_id} did not end: raftctl runs resume {run_id}, or raftctl runs abort {run_id}"
+    whole = f"{hint}; or else: {error.hint}" if error.hint else hint
+    return CtlError(error.code, error.message, hint=whole, rule_ids=error.rule_ids, measured=error.measured)
 
 
 def _in_short(session: Session, error: CtlError, plan: Plan) -> CtlError:

@@ -14,7 +14,7 @@ import msgspec
 
 from raftctl.confirm import Tier
 from raftctl.errors import CtlError
-from raftctl.guards import Finding, finding, no_lock
+from raftctl.guards import Finding, LockHolder, finding, no_lock
 from raftctl.output.text import listed
 from raftctl.runbook.absence import away_rules, hold, target_member
 from raftctl.runbook.engine import Facts, Plan, Run, Runbook, Step
@@ -41,7 +41,7 @@ class Drain(Runbook):
         self.params: DrainParams = params
         self._node = params.node
 
-    def plan(self, _session: Session, survey: Survey, lock_holder: str | None) -> Plan:
+    def plan(self, _session: Session, survey: Survey, lock_holder: LockHolder | None) -> Plan:
         node = self._node
         status = survey.status(node)
         if self.params.undo:
@@ -75,7 +75,7 @@ class Drain(Runbook):
             Step(name="hand-over", title=f"Hand leadership from node {node}", do=self._hand_over, verify=self._leads_not),
         ]
 
-    def _rules(self, survey: Survey, lock_holder: str | None) -> list[Finding]:
+    def _rules(self, survey: Survey, lock_holder: LockHolder | None) -> list[Finding]:
         voters = survey.membership.voters
         threshold = f"node {self._node} is a voter; a learner neither leads nor campaigns"
         voter = finding("target-voter", self._node in voters, f"voters are {listed(voters)}", threshold)

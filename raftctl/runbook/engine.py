@@ -46,7 +46,7 @@ from raftctl import interrupts
 from raftctl.client import ClusterClient
 from raftctl.confirm import Tier
 from raftctl.errors import CtlError, ExitCode
-from raftctl.guards import Finding
+from raftctl.guards import Finding, LockHolder
 from raftctl.output.tables import Tone
 from raftctl.runbook.journal import Journal, Record
 from raftctl.runbook.lock import ClusterLock
@@ -93,7 +93,7 @@ class Runbook(abc.ABC):
     params: msgspec.Struct
 
     @abc.abstractmethod
-    def plan(self, session: Session, survey: Survey, lock_holder: str | None) -> Plan:
+    def plan(self, session: Session, survey: Survey, lock_holder: LockHolder | None) -> Plan:
         """Measure every rule. Reads only. `lock_holder`: who is in the way, for the rule `no-lock`."""
 
     @abc.abstractmethod

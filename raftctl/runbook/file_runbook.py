@@ -19,7 +19,7 @@ from raftctl.actions import Action
 from raftctl.confirm import Tier
 from raftctl.durations import parse_duration
 from raftctl.errors import CtlError
-from raftctl.guards import config_settled, finding, no_lock, one_leader, refusal
+from raftctl.guards import LockHolder, config_settled, finding, no_lock, one_leader, refusal
 from raftctl.output.text import human_seconds
 from raftctl.runbook.absence import missing, until_whole
 from raftctl.runbook.command_driver import is_down, is_up, run_words
@@ -60,7 +60,7 @@ class FileRunbook(Runbook):
 
     # -- the plan ----------------------------------------------------------------------------------------------------------
 
-    def plan(self, _session: Session, survey: Survey, lock_holder: str | None) -> Plan:
+    def plan(self, _session: Session, survey: Survey, lock_holder: LockHolder | None) -> Plan:
         values = self._values(survey.cluster)
         nodes = [
             nodes_of(step, values, survey, place_of(self.params.text, self.params.where, number))

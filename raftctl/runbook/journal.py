@@ -206,8 +206,32 @@ class RunFile(msgspec.Struct, frozen=True, kw_only=True):
 def read_runs() -> Iterator[RunFile]:
     """Return all runs, newest first."""
     folder = runs_path()
-    for path in sorted(folder.glob("*.jsonl"), reverse=True) if folder.is_dir() else ():
-        yield read_run(path)
+    runs = [read_run(path) for path in folder.glob("*.jsonl")] if folder.is_dir() else []
+    yield from sorted(runs, key=lambda run: (_began_at(run), run.run_id), reverse=True)
+
+
+def _began_at(run: RunFile) -> str:
+    """Return the digits of when it began, to the millisecond; of a journal without a record, to the second that its id names."""
+    digits = re.sub(r"\D", "", str(run.began.get("at") or run.run_id[: len("20261126T115027Z")]))
+    return digits.ljust(len("20261126115027834"), "0")
+
+
+def unfinished_run(cluster: str) -> str | None:
+    """Return the latest run that began here on this cluster, did not end, and that nobody is at."""
+    for run in read_runs():
+        if run.began.get("cluster") == cluster and run.next_commands and not _is_at_work(run.path):
+            return run.run_id
+    return None
+
+
+def _is_at_work(path: Path) -> bool:
+    """Whether a process of this machine has it open for writing."""
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
 
 
 def find_run(run_id: str) -> RunFile:

@@ -26,6 +26,7 @@ import msgspec
 from raftctl import interrupts
 from raftctl.client import ClusterClient
 from raftctl.errors import CtlError
+from raftctl.guards import LockHolder
 from raftctl.output.text import human_seconds, printable
 from raftctl.runbook.journal import RESUMABLE, find_run, now_text
 
@@ -108,7 +109,7 @@ def look(client: ClusterClient) -> Held | None:
         return Held(unknown, value.revision)
 
 
-def holder_text(client: ClusterClient) -> str | None:
+def holder_in_the_way(client: ClusterClient) -> LockHolder | None:
     """Return who is in the way of a new run, None if nobody is or the cluster cannot say (other rules tell of that)."""
     try:
         held = look(client)
@@ -116,7 +117,7 @@ def holder_text(client: ClusterClient) -> str | None:
         return None
     if held is None or held.holder.left_s() <= 0 or _is_over(held.holder):
         return None
-    return str(held.holder)
+    return LockHolder(printable(held.holder.run), held.holder.host == socket.gethostname(), str(held.holder))
 
 
 def _is_over(holder: Holder) -> bool:
@@ -175,7 +176,10 @@ class ClusterLock:
 
     def _locked(self, holder: Holder) -> CtlError:
         left = max(0.0, holder.left_s())
-        hint = f"wait for it (at most {human_seconds(left)} if its process is dead), or take the lock: --override no-lock"
+        hint = (
+            f"wait for it (at most {human_seconds(left)} if its process is dead), or take the lock: --override no-lock; "
+            f"a run whose process is dead goes on where it began: raftctl runs resume {printable(holder.run)}"
+        )
         measured = msgspec.to_builtins(holder)
         return CtlError(
             "locked", f"the cluster is locked by {holder}", hint=hint, rule_ids=["no-lock"], measured={"no-lock": measured}

@@ -20,7 +20,7 @@ import msgspec
 
 from raftctl.confirm import Tier
 from raftctl.errors import CtlError
-from raftctl.guards import Verdict, refusal, rejoin_rules, tolerance_left, with_overrides
+from raftctl.guards import LockHolder, Verdict, refusal, rejoin_rules, tolerance_left, with_overrides
 from raftctl.model import BarrierReply, Expect, Life, LogId, NodeStatus, index_of
 from raftctl.output.text import human_bytes, human_seconds, listed
 from raftctl.runbook import wiping
@@ -68,7 +68,7 @@ class Rejoin(Runbook):
 
     # -- the plan ----------------------------------------------------------------------------------------------------------
 
-    def plan(self, session: Session, survey: Survey, lock_holder: str | None) -> Plan:
+    def plan(self, session: Session, survey: Survey, lock_holder: LockHolder | None) -> Plan:
         node = self._target
         findings = rejoin_rules(survey, node, lock_holder)
         transfers = any(item.verdict is Verdict.STEP for item in findings)

@@ -18,7 +18,7 @@ import msgspec
 
 from raftctl.confirm import Tier
 from raftctl.errors import CtlError
-from raftctl.guards import blank_rules, refusal, tolerance_left, with_overrides
+from raftctl.guards import LockHolder, blank_rules, refusal, tolerance_left, with_overrides
 from raftctl.model import Expect, index_of
 from raftctl.output.progress import CatchUpBar
 from raftctl.output.text import human_seconds
@@ -46,7 +46,7 @@ class RejoinBlank(Runbook):
         self.params: RejoinParams = params
         self._target = params.node
 
-    def plan(self, _session: Session, survey: Survey, lock_holder: str | None) -> Plan:
+    def plan(self, _session: Session, survey: Survey, lock_holder: LockHolder | None) -> Plan:
         node = self._target
         status = survey.status(node)
         starts = status is None and self.params.driver != "http"

@@ -19,6 +19,7 @@ from raftctl.confirm import Tier
 from raftctl.errors import CtlError
 from raftctl.guards import (
     Finding,
+    LockHolder,
     config_settled,
     finding,
     no_lock,
@@ -58,7 +59,7 @@ class ReplaceNode(Runbook):
     def __init__(self, params: ReplaceParams) -> None:
         self.params: ReplaceParams = params
 
-    def plan(self, _session: Session, survey: Survey, lock_holder: str | None) -> Plan:
+    def plan(self, _session: Session, survey: Survey, lock_holder: LockHolder | None) -> Plan:
         old, new, address = self.params.old, self.params.new, self.params.address
         voters = survey.membership.voters
         after = sorted({*voters, new} - {old})
@@ -99,7 +100,7 @@ class ReplaceNode(Runbook):
             Step(name="prove", title="Compare the state machines", do=lambda run: prove_equal(run, new)),
         ]
 
-    def _rules(self, survey: Survey, lock_holder: str | None) -> list[Finding]:
+    def _rules(self, survey: Survey, lock_holder: LockHolder | None) -> list[Finding]:
         old, new = self.params.old, self.params.new
         membership = survey.membership
         voters = membership.voters

@@ -17,7 +17,7 @@ import msgspec
 
 from raftctl.confirm import Tier
 from raftctl.errors import CtlError
-from raftctl.guards import Finding, config_settled, finding, no_lock, no_other_recovering, one_leader
+from raftctl.guards import Finding, LockHolder, config_settled, finding, no_lock, no_other_recovering, one_leader
 from raftctl.model import Life
 from raftctl.output.text import listed
 from raftctl.runbook.absence import missing, until_whole
@@ -48,7 +48,7 @@ class RollingRestart(Runbook):
     def __init__(self, params: RestartParams) -> None:
         self.params: RestartParams = params
 
-    def plan(self, _session: Session, survey: Survey, lock_holder: str | None) -> Plan:
+    def plan(self, _session: Session, survey: Survey, lock_holder: LockHolder | None) -> Plan:
         order = restart_order(survey, self.params.only)
         leader = survey.leader
         inside = [node for node in order if self.params.drivers.get(node, "http") == "http"]
@@ -81,7 +81,7 @@ class RollingRestart(Runbook):
             undo=partial(self._have_it_run, node=node),
         )
 
-    def _rules(self, survey: Survey, lock_holder: str | None) -> list[Finding]:
+    def _rules(self, survey: Survey, lock_holder: LockHolder | None) -> list[Finding]:
         members = sorted({*survey.membership.voters, *survey.membership.learners})
         unknown = [node for node in self.params.only if node not in members]
         voters = survey.membership.voters

@@ -39,7 +39,7 @@ class Toy(Runbook):
     def plan(self, session, survey, lock_holder) -> Plan:
         rules = [
             finding("toy-rule", self.holds, "2 of 3", "3 of 3", overridable=True),
-            finding("no-lock", lock_holder is None, lock_holder or "free", "free", overridable=True),
+            finding("no-lock", lock_holder is None, str(lock_holder or "free"), "free", overridable=True),
         ]
         return Plan(
             cluster=survey.cluster, what="playing", findings=rules, steps=["play"], tier=Tier.MILD, facts={"seed": 7}
@@ -329,7 +329,7 @@ def test_a_lock_of_another_run_is_a_refusal_with_its_holder_and_can_be_overridde
 
 
 def test_a_lock_that_somebody_takes_after_the_plan_ends_the_run_before_anything_is_done(toy, cluster, monkeypatch):
-    monkeypatch.setattr(conduct, "holder_text", lambda client: lock.ClusterLock(client, "other", "x").take())
+    monkeypatch.setattr(conduct, "holder_in_the_way", lambda client: lock.ClusterLock(client, "other", "x").take())
     error = ended(start)
     assert (6, "locked") == (error.exit_code, the_run().outcome)
     assert [] == toy.told

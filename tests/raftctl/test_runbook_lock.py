@@ -12,7 +12,7 @@ from raftctl.http import Http
 from raftctl.http_client import HttpClusterClient
 from raftctl.runbook import lock as lock_module
 from raftctl.runbook.journal import Journal
-from raftctl.runbook.lock import KEY, ClusterLock, holder_text, look
+from raftctl.runbook.lock import KEY, ClusterLock, holder_in_the_way, look
 from tests.raftctl.fake_cluster import FakeCluster, problem, url
 from tests.raftctl.killing import Clock
 
@@ -60,7 +60,7 @@ def test_a_second_run_is_told_who_holds_it_where_since_when_and_until_when(clust
 def test_it_is_free_again_when_it_was_given_back(cluster, client):
     held_by(client, "one").release()
     assert {} == cluster.keys
-    assert holder_text(client) is None
+    assert holder_in_the_way(client) is None
     held_by(client, "two")
 
 
@@ -86,22 +86,22 @@ def test_what_a_run_of_this_machine_left_when_it_was_over_is_in_nobodys_way(
     run = Journal.begin("drain-1")
     held_by(client, run.run_id)
     run.write("run_begun", command="drain")
-    assert holder_text(client) is not None
+    assert holder_in_the_way(client) is not None
     run.write("run_ended", outcome=outcome)
     run.close()
     if outcome == "needs_attention":
-        assert run.run_id in (holder_text(client) or "")
+        assert run.run_id in str(holder_in_the_way(client))
         return
-    assert holder_text(client) is None
+    assert holder_in_the_way(client) is None
     held_by(client, "two")
     rewrite(cluster, run=run.run_id, host="another")
-    assert holder_text(client) is not None
+    assert holder_in_the_way(client) is not None
 
 
 def test_it_ends_by_itself_some_time_after_its_holder_died(cluster, client):
     held_by(client, "one")
     rewrite(cluster, expires_at="2020-01-01T00:00:00Z")
-    assert holder_text(client) is None
+    assert holder_in_the_way(client) is None
     held_by(client, "two")
     assert "two" == look(client).holder.run
 
@@ -111,7 +111,7 @@ def test_a_little_later_than_its_time_it_still_counts_because_clocks_differ(clus
 
     held_by(client, "one")
     rewrite(cluster, expires_at=(dt.datetime.now(dt.UTC) - dt.timedelta(seconds=5)).isoformat())
-    assert "run one" in (holder_text(client) or "")
+    assert "run one" in str(holder_in_the_way(client))
 
 
 def test_of_two_who_take_it_at_once_one_fails(cluster, client):

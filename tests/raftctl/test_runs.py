@@ -5,10 +5,14 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import socket
 
+import msgspec
 import pytest
 
-from raftctl.runbook.journal import read_runs
+from raftctl.runbook import journal
+from raftctl.runbook.journal import Journal, read_runs
+from raftctl.runbook.lock import Holder
 from tests.raftctl.fake_cluster import problem
 from tests.raftctl.rejoin_cluster import WELL, mocked
 
@@ -38,6 +42,54 @@ def test_runs_are_listed_with_what_became_of_them(raftctl, stuck):
         item[name] for name in ("run", "command", "node", "outcome", "resumable", "intact")
     )
     assert [stuck] == raftctl("runs list -o name").out.split()
+
+
+def test_of_two_runs_of_one_second_the_later_one_is_listed_first_and_old_names_are_read(raftctl, monkeypatch):
+    def ran(run_id, at, *, has_begun=True):
+        monkeypatch.setattr(journal, "now_text", lambda: at)
+        file = Journal.begin("drain-1")
+        if has_begun:
+            file.write("run_begun", command="drain", cluster="demo", node=1)
+        file.close()
+        file.path.rename(file.path.with_stem(run_id))
+
+    ran("20261126T115027Z-rejoin-node-3-ffff", "2026-11-26T11:50:27.100Z")
+    ran("20261126T115027Z-drain-3-0000", "2026-11-26T11:50:27.900Z")
+    ran("20261126T115028Z-empty-1-0000", "", has_begun=False)
+    ran("20261126T115026Z-snapshot-1-0000", "2026-11-26T11:50:26.000Z")
+    words = [name.split("-")[1] for name in raftctl("runs list -o name").out.split()]
+    assert ["empty", "drain", "rejoin", "snapshot"] == words
+
+
+@pytest.mark.parametrize("line", [LINE, "drain 2 --yes", "rolling-restart --yes"])
+def test_a_refusal_names_the_run_that_did_not_end(cluster, raftctl, stuck, line):
+    hint = raftctl(f"{line} -o json", code=5).error["hint"]
+    assert hint.startswith(f"run {stuck} did not end: raftctl runs resume {stuck}, or raftctl runs abort {stuck}")
+
+
+def test_a_refusal_does_not_name_a_run_of_another_cluster(cluster, raftctl):
+    file = Journal.begin("drain-3")
+    file.write("run_begun", command="drain", cluster="another", node=3)
+    file.close()
+    cluster.nodes[2]["leader"] = None
+    assert file.run_id not in str(raftctl(f"{LINE} -o json", code=5).error["hint"])
+
+
+def test_a_run_that_a_process_is_at_is_not_said_to_have_ended(cluster, raftctl, stuck):
+    file, _run = Journal.reopen(stuck)
+    assert stuck not in str(raftctl(f"{LINE} -o json", code=5).error["hint"])
+    file.close()
+
+
+@pytest.mark.parametrize(("host", "where"), [(socket.gethostname(), "dead: "), ("another", "dead: there, ")])
+def test_who_holds_the_lock_is_named_with_the_run_to_go_on_with(cluster, raftctl, host, where):
+    holder = Holder(
+        run="one", command="drain", operator="o", host=host, pid=1, since="s", expires_at="2999-01-01T00:00:00Z", token="t"
+    )
+    cluster.keys[b"raftctl/lock"] = (msgspec.json.encode(holder), 7)
+    error = raftctl(f"{LINE} -o json", code=5).error
+    assert ["no-lock"] == error["rule_ids"]
+    assert f"{where}raftctl runs resume one, or raftctl runs abort one" in error["hint"]
 
 
 def test_a_run_is_shown_with_what_can_be_done_next(raftctl, stuck):

@@ -319,7 +319,20 @@ def test_a_target_that_only_we_do_not_reach_can_be_answered_for(cluster, raftctl
 
 
 def test_a_transfer_to_the_one_who_leads_is_refused_and_says_that_nothing_is_to_be_done(cluster, raftctl):
-    assert "node 1 leads already" in raftctl("transfer-leader --to 1 --yes -o json", code=5).error["hint"]
+    error = raftctl("transfer-leader --to 1 --yes -o json", code=5).error
+    assert "node 1 already leads term 2: nothing to do" == error["hint"]
+
+
+@pytest.mark.parametrize("line", ["transfer-leader --to 9 --yes", "allow-next-revert --to 9 --yes --confirm demo"])
+def test_who_names_a_stranger_is_told_who_there_is(cluster, raftctl, line):
+    error = raftctl(f"{line} -o json", code=5).error
+    assert "there is no member 9, known are 1, 2 and 3; see: raftctl nodes" == error["hint"]
+
+
+def test_who_would_hand_over_to_a_learner_is_told_how_it_becomes_a_voter(cluster, raftctl):
+    cluster.voters, cluster.learners = [1, 2], [3]
+    cluster.lead(1)
+    assert "raftctl member promote 3" in raftctl("transfer-leader --to 3 --yes -o json", code=5).error["hint"]
 
 
 @pytest.mark.parametrize(("line", "rule"), [("--to 1", "target-not-leader"), ("--to 9", "target-voter")])
