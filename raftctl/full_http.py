@@ -6,6 +6,7 @@ Redirects are not followed and proxies of the environment not used, so a token g
 from __future__ import annotations
 
 import functools
+import socket
 import ssl
 from collections.abc import Iterator, Mapping
 from typing import Final
@@ -14,7 +15,7 @@ import httpx
 
 from raftctl.errors import CtlError
 from raftctl.http_values import NO_TLS_FILES, REPLY_BYTES_MAX, Reply, Tls
-from raftctl.plain_http import NoReplyError, NotSentError, no_answer, no_connection
+from raftctl.plain_http import NoReplyError, NotSentError, no_answer, no_connection, no_host
 
 _NEVER_ARRIVED: Final = (
     httpx.ConnectError,
@@ -111,8 +112,17 @@ def _why(error: Exception, timeout: httpx.Timeout) -> str:
         return no_connection(timeout.connect or 0.0)
     if isinstance(error, httpx.TimeoutException):
         return no_answer(timeout.read or 0.0)
+    if (unknown := _unknown_host(error)) is not None and isinstance(error, httpx.RequestError):
+        return no_host(error.request.url.host, unknown)
     text = str(error) or type(error).__name__
     return "connection refused" if "Connection refused" in text else text
+
+
+def _unknown_host(error: BaseException) -> socket.gaierror | None:
+    """Return what the resolver said, if that is the cause."""
+    of_httpcore = error.__cause__
+    of_resolver = (of_httpcore.__cause__ or of_httpcore.__context__) if of_httpcore is not None else None
+    return of_resolver if isinstance(of_resolver, socket.gaierror) else None
 
 
 def _ssl_context(tls: Tls) -> ssl.SSLContext | bool:

@@ -19,7 +19,8 @@ from raftctl.deadline import Deadline
 from raftctl.errors import CtlError
 from raftctl.http_values import NO_TLS_FILES, REPLY_BYTES_MAX, Reply, Tls
 from raftctl.output.text import printable
-from raftctl.plain_http import NoReplyError, NotSentError, no_answer
+from raftctl.plain_http import NO_HOST, NoReplyError, NotSentError, no_answer
+from raftctl.settings import ENDPOINT_HINT
 
 if TYPE_CHECKING:
     from raftctl.full_http import FullHttp
@@ -205,4 +206,6 @@ def _told_of(method: str, url: str) -> Iterator[None]:
 def _connect_hint(error: Exception) -> str:
     if "CERTIFICATE_VERIFY_FAILED" in str(error):
         return "name the authority that signed the cluster's certificates: --cacert FILE"
+    if str(error).startswith(NO_HOST):
+        return ENDPOINT_HINT
     return "is the node running, and is this its management address?"

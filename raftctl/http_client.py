@@ -21,6 +21,7 @@ from raftctl.http_values import Reply, host_and_port
 from raftctl.model import Address, Expect, Life, LogId, NodeStatus
 from raftctl.output.text import printable
 from raftctl.parallel import at_once
+from raftctl.settings import ENDPOINT_HINT
 from raftctl.survey import EVERYBODY, NodeError, NodeReport, Survey
 
 if TYPE_CHECKING:
@@ -470,7 +471,12 @@ def _nobody(silent: Sequence[CtlError]) -> CtlError:
     if len(silent) == 1:
         return silent[0]
     told = "; ".join(error.message for error in silent)
-    return CtlError("unreachable", f"no node answers: {told}", hint="are the nodes running? see: raftctl status")
+    hint = (
+        ENDPOINT_HINT
+        if any(error.hint == ENDPOINT_HINT for error in silent)
+        else "are the nodes running? see: raftctl status"
+    )
+    return CtlError("unreachable", f"no node answers: {told}", hint=hint)
 
 
 def _is_silent(answer: Answer) -> bool:

@@ -17,6 +17,8 @@ LINE_BYTES_MAX: Final = 8 * 1024
 _PIECE_BYTES: Final = 64 * 1024
 _URL: Final = re.compile(r"http://(\[[0-9A-Fa-f:.]+\]|[^/?#\s@:\[\]]+)(?::(\d{1,5}))?([/?][!-~]*)?", re.IGNORECASE)
 _STATUS: Final = re.compile(rb"HTTP/1\.[01] (\d{3})(?: .*)?")
+NO_HOST: Final = "no host is known by the name"
+"""How the text begins when an address leads nowhere."""
 _HEADER_VALUE: Final = re.compile(r"[ -~]*")
 
 
@@ -34,6 +36,10 @@ def no_answer(timeout_s: float) -> str:
 
 def no_connection(timeout_s: float) -> str:
     return f"no connection in {round(timeout_s, 3):g} s"
+
+
+def no_host(host: str, error: socket.gaierror) -> str:
+    return f"{NO_HOST} {host} ({_reason(error)})"
 
 
 class Answer:
@@ -180,6 +186,8 @@ def _connected(host: str, port: int, timeout_s: float) -> socket.socket:
         raise NotSentError(no_connection(timeout_s)) from error
     except ConnectionRefusedError as error:
         raise NotSentError("connection refused") from error
+    except socket.gaierror as error:
+        raise NotSentError(no_host(host, error)) from error
     except (OSError, OverflowError, UnicodeError) as error:
         raise NotSentError(_reason(error)) from error
 

@@ -11,7 +11,7 @@ from raftctl.confirm import Tier, check_name, confirm
 from raftctl.deadline import Deadline, Takes
 from raftctl.errors import CtlError, ExitCode
 from raftctl.output.render import Output
-from raftctl.settings import Flags, Settings
+from raftctl.settings import ENDPOINT_HINT, Flags, Settings
 
 if TYPE_CHECKING:
     from raftctl.client import ClusterClient
@@ -106,7 +106,14 @@ def nobody_answers(survey: Survey) -> CtlError:
     refused = next((error for error in errors if error.code not in {"unreachable", "not_an_endpoint"}), None)
     if refused is not None:
         return CtlError(refused.code, told, hint="see --token-file" if refused.code in {"unauthorized", "forbidden"} else "")
-    return CtlError("unreachable", f"no node answers: {told}", hint="are the nodes running? see: raftctl context list")
+    from raftctl.plain_http import NO_HOST
+
+    hint = (
+        ENDPOINT_HINT
+        if any(NO_HOST in error.detail for error in errors)
+        else "are the nodes running? see: raftctl context list"
+    )
+    return CtlError("unreachable", f"no node answers: {told}", hint=hint)
 
 
 def poll(seconds: float, every_s: float = 0.1) -> Callable[[], bool]:

@@ -31,6 +31,12 @@ LOOK_TIMEOUT_S: Final = 1.0
 """For one of several nodes that are merely looked at: some hundred times what one on another continent takes."""
 
 
+ENDPOINT_HINT: Final = (
+    "an endpoint is a node's management URL, as http://127.0.0.1:9101 (HOST alone means port 80); "
+    "a context is named with -c NAME"
+)
+
+
 class OutputFormat(enum.StrEnum):
     """How data is written to stdout."""
 
@@ -255,7 +261,9 @@ def _env(name: str) -> str | None:
 
 def _endpoint(url: str) -> str:
     """Return `url` with its scheme. Raises: CtlError: usage, it is none."""
+    from raftctl.http_values import host_and_port
+
     whole = url if "://" in url else f"http://{url}"
-    if re.fullmatch(r"https?://[^/?#\s@]+/?", whole) is None:
+    if re.fullmatch(r"https?://[^/?#\s@]+/?", whole) is None or host_and_port(whole) is None:
         raise usage(f"{url!r} is not the URL of an endpoint", "write http://HOST:PORT")
     return whole.rstrip("/")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 
 import httpx
 import pytest
@@ -41,6 +42,31 @@ def test_questions_without_tls_go_over_a_bare_socket_and_changes_through_httpx(c
     raftctl("snapshot --node 2")
     assert {"/v1/status"} == {url.partition("9101")[2] or url.partition(":910")[2][1:] for url in asked}
     assert ["/v1/trigger/snapshot"] == cluster.paths
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "status -e foo",
+        "status -e https://foo",
+        "nodes -e foo -e http://bar:9101",
+        "kv put colour blue -e foo --timeout 0",
+        "kv get colour -e foo -e bar --timeout 0",
+    ],
+)
+def test_a_word_that_is_no_host_is_said_to_be_none_and_what_an_endpoint_is(raftctl, monkeypatch, line):
+    def resolve(*_words, **_more):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "create_connection", resolve)
+    error = raftctl(f"{line} -o json", code=4).err
+    assert "no host is known by the name foo (Name or service not known)" in error
+    assert "as http://127.0.0.1:9101 (HOST alone means port 80); a context is named with -c NAME" in error
+
+
+@pytest.mark.parametrize("endpoint", ["foo:bar", "http://foo:0", "foo:70000", "http://a b", "ftp://foo"])
+def test_what_leads_nowhere_is_no_endpoint(raftctl, endpoint):
+    assert "is not the URL of an endpoint" in raftctl("status -e", endpoint, code=2).err
 
 
 def test_a_dry_run_sends_nothing_but_questions():
