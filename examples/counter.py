@@ -46,4 +46,5 @@ async def main(directory, members):
 
 
 if __name__ == "__main__":
-    asyncio.run(main(tempfile.mkdtemp(), {1: "127.0.0.1:7101", 2: "127.0.0.1:7102", 3: "127.0.0.1:7103"}))
+    with tempfile.TemporaryDirectory() as directory:
+        asyncio.run(main(directory, {1: "127.0.0.1:7101", 2: "127.0.0.1:7102", 3: "127.0.0.1:7103"}))

@@ -6,6 +6,7 @@ Names, defaults and checks follow openraft `config/config.rs`; durations carry t
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping
 from typing import Final, Literal
 
@@ -76,6 +77,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """A target lost what it acknowledged and nobody allowed that: it counts for nothing, or this leader ends (openraft)."""
 
     def __post_init__(self) -> None:
+        for field in msgspec.structs.fields(Config):
+            _check_kind(field.name, getattr(self, field.name), type(field.default))
         for name, least in _LEAST.items():
             if getattr(self, name) < least:
                 raise ConfigError(f"raft.{name} is {getattr(self, name)}; it must be at least {least}")
@@ -120,6 +123,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 _LEAST: Final[Mapping[str, int]] = {
     "election_timeout_min_ms": 1,
+    "election_timeout_max_ms": 1,
     "heartbeat_interval_ms": 1,
     "heartbeat_min_interval_ms": 0,
     "max_payload_entries": 1,
@@ -140,7 +144,34 @@ _LEAST: Final[Mapping[str, int]] = {
     "max_uncommitted_bytes": 1,
     "removed_leader_step_down_ms": -1,
     "reconnect_backoff_min_ms": 1,
+    "reconnect_backoff_max_ms": 1,
 }
+
+_MOST: Final[Mapping[str, int]] = {"busy_poll_us": BUSY_POLL_US_MAX}
+_FRACTIONS: Final = frozenset({"api_batch_linger_ms"})
+"""Numbers that need not be whole."""
+
+
+def _check_kind(name: str, value: object, kind: type) -> None:
+    """Raises: ConfigError: the value is of another kind than the setting's default, saying what is allowed."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if name in _FRACTIONS:
+        fits, allowed = is_number, "a number"
+    elif kind is int:
+        fits, allowed = is_number and isinstance(value, int), "a whole number"
+    else:
+        fits, allowed = isinstance(value, kind), "true or false" if kind is bool else "a string"
+    if fits:
+        return
+    if name in _LEAST:
+        allowed += f" from {_LEAST[name]} to {_MOST[name]}" if name in _MOST else f", at least {_LEAST[name]}"
+    raise ConfigError(f"raft.{name} is {_in_toml(value)}; it must be {allowed}")
+
+
+def _in_toml(value: object) -> str:
+    """Return a value as it stands in a file."""
+    return str(value).lower() if isinstance(value, bool) else repr(value)
+
 
 OTHER_NAMES: Final[Mapping[str, str]] = {
     "cluster_name": "it stands at the top of node.toml, as cluster",
@@ -178,7 +209,4 @@ def config_from_mapping(values: Mapping[str, object]) -> Config:
         if key not in Config.__struct_fields__:
             why = f": {OTHER_NAMES[key]}" if key in OTHER_NAMES else nearest(key, list(Config.__struct_fields__))
             raise ConfigError(f"raft.{key} is not a setting{why}")
-    try:
-        return msgspec.convert(dict(values), Config)
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"raft: {error}") from error
+    return Config(**values)  # type: ignore[arg-type]  # it looks at each value itself

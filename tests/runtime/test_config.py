@@ -38,10 +38,46 @@ def test_a_setting_that_makes_no_sense_is_refused_with_its_name_and_value(settin
     assert words in str(by_keyword.value)
 
 
-@pytest.mark.parametrize("value", ["fast", 1.5, None, True])
-def test_a_number_that_is_none_is_refused(value):
-    with pytest.raises(ConfigError, match="election_timeout_min_ms"):
-        config_from_mapping({"election_timeout_min_ms": value})
+NUMBERS = [name for name in Config.__struct_fields__ if type(getattr(Config(), name)) is int]
+
+
+@pytest.mark.parametrize("value", ["fast", 1.5, 50.0, None, True, [1], float("nan")])
+@pytest.mark.parametrize("name", [name for name in NUMBERS if name != "api_batch_linger_ms"])
+def test_a_number_that_is_none_is_refused_with_its_name_what_was_found_and_what_is_allowed(name, value):
+    with pytest.raises(ConfigError) as refused:
+        config_from_mapping({name: value})
+    found = "true" if value is True else repr(value)
+    assert str(refused.value).startswith(f"raft.{name} is {found}; it must be a whole number")
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_what_is_too_small_is_refused_with_what_is_the_least(name):
+    with pytest.raises(ConfigError, match=rf"raft\.{name} is -2; it must be at least"):
+        config_from_mapping({name: -2})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("busy_poll_us", "x", "raft.busy_poll_us is 'x'; it must be a whole number from 0 to 10000"),
+        ("heartbeat_interval_ms", "50", "raft.heartbeat_interval_ms is '50'; it must be a whole number, at least 1"),
+        ("api_batch_linger_ms", "x", "raft.api_batch_linger_ms is 'x'; it must be a number, at least 0"),
+        ("api_batch_linger_ms", float("nan"), "raft.api_batch_linger_ms is nan; it must be a number, at least 0"),
+        ("enable_tick", 1, "raft.enable_tick is 1; it must be true or false"),
+        ("on_unexpected_revert", 3, "raft.on_unexpected_revert is 3; it must be a string"),
+    ],
+)
+def test_a_setting_of_another_kind_is_refused_in_words(name, value, allowed):
+    with pytest.raises(ConfigError) as by_keyword:
+        Config(**{name: value})
+    assert allowed == str(by_keyword.value)
+    with pytest.raises(ConfigError) as from_a_file:
+        config_from_mapping({name: value})
+    assert allowed == str(from_a_file.value)
+
+
+def test_a_part_of_a_millisecond_may_be_waited_for():
+    assert 0.5 == config_from_mapping({"api_batch_linger_ms": 0.5}).api_batch_linger_ms
 
 
 def test_an_unknown_setting_is_refused_with_the_nearest_known_one():

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import re
+import runpy
+import tempfile
 from pathlib import Path
 
 from tests.ports import free_ports
@@ -29,6 +32,22 @@ async def test_the_counter_runs_on_three_nodes_and_uses_every_trigger(tmp_path, 
     assert re.search(r"already", printed[5])
     assert re.search(r"may revert once", printed[6])
     assert re.search(r"does not lead", printed[7])
+
+
+def test_the_program_leaves_nothing_behind(tmp_path, monkeypatch):
+    during = []
+
+    def run(main):
+        main.close()
+        (directory,) = tmp_path.iterdir()
+        (directory / "1").mkdir()
+        during.append(directory)
+
+    monkeypatch.setattr(asyncio, "run", run)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    runpy.run_path(str(EXAMPLE), run_name="__main__")
+    assert 1 == len(during)
+    assert [] == list(tmp_path.iterdir())
 
 
 def test_state_machine_and_its_use_take_at_most_thirty_lines():
