@@ -130,7 +130,7 @@ def _lag(facts: Facts) -> Iterator[Diagnosis]:
             )
         elif target.state == "reverted" and not _is_new_life(facts, node):
             evidence = "came back with less than it had acknowledged"
-            yield Diagnosis(severity=Severity.BAD, node=node, evidence=evidence, fix=of_older_copy(node))
+            yield Diagnosis(severity=Severity.BAD, node=node, evidence=evidence, fix=of_older_copy(facts.now, node))
         elif target.lag > LAG_MAX:
             heard = f"heard of {human_ms(target.last_ack_ms_ago)} ago"
             fix = "see its disk and its link; a snapshot is sent when the log it needs is gone"

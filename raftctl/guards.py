@@ -286,7 +286,7 @@ def _identity(survey: Survey, target: int) -> Finding:
         return finding("identity", False, told, threshold, hint=of_gone(survey, target))
     if is_older_copy(survey, status):
         told = f"{measured}; it has less than it acknowledged, and may have forgotten votes too"
-        return finding("identity", False, told, threshold, hint=of_older_copy(target))
+        return finding("identity", False, told, threshold, hint=of_older_copy(survey, target))
     fresh = status.birth != "started" or (bool(lives) and status.incarnation not in lives)
     hint = ""
     if fresh and lives:
@@ -514,7 +514,7 @@ def _way_of_named_life(survey: Survey, status: NodeStatus) -> str:
     if status.directory_gone:
         return of_gone(survey, status.node_id)
     if is_older_copy(survey, status):
-        return of_older_copy(status.node_id)
+        return of_older_copy(survey, status.node_id)
     return f"it has its data and its vote: raftctl rejoin-node {status.node_id}"
 
 

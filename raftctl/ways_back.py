@@ -34,7 +34,13 @@ def of_gone(survey: Survey, node: int) -> str:
     return f"{back}; if it is lost, restart the process with an empty directory, then raftctl rejoin-node {node} --blank"
 
 
-def of_older_copy(node: int) -> str:
+def of_older_copy(survey: Survey, node: int) -> str:
+    """Of a node that has less than it acknowledged."""
+    if not has_quorum_without(survey, node):
+        return (
+            f"stop node {node} and put back the directory it ran on last; only a quorum of the others could let it in with an "
+            "empty one"
+        )
     return f"stop node {node}, move its data directory away, start it with an empty one, then raftctl rejoin-node {node} --blank"
 
 

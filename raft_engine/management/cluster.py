@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import httpx
@@ -121,6 +121,7 @@ class _Status(msgspec.Struct, frozen=True):
 
     incarnation: str = ""
     state: str = ""
+    term: int = 0
     recovering: object = None
     alarms: tuple[_Alarm, ...] = ()
     replication: dict[NodeId, _Row] | None = None
@@ -142,21 +143,28 @@ def _understood(answer: Answer) -> _Status | None:
 def worst_quorum(membership: Membership, told: Mapping[NodeId, Answer]) -> Quorum:
     """Return the voter set that can lose the fewest nodes: a joint configuration needs each of its sets."""
     statuses = {node_id: status for node_id, answer in told.items() if (status := _understood(answer)) is not None}
-    fenced = {
-        node_id
-        for status in statuses.values()
-        if status.state == ServerState.LEADER.value
-        for node_id, target in (status.replication or {}).items()
-        if target.state == ReplicationState.REVERTED.value
-    }
+    cut_off = _cut_off(statuses.values())
     running = {
-        (node_id, status.incarnation) for node_id, status in statuses.items() if status.takes_part and node_id not in fenced
+        (node_id, status.incarnation) for node_id, status in statuses.items() if status.takes_part and node_id not in cut_off
     }
     quorums = [
         Quorum(len(config), len(config) // 2 + 1, sum(item in running for item in config.items()))
         for config in membership.configs
     ]
     return min(quorums, key=lambda quorum: quorum.reachable - quorum.needed, default=Quorum())
+
+
+def _cut_off(statuses: Iterable[_Status]) -> set[NodeId]:
+    """Return those whom a leader fences, and whom the leader of the latest term does not reach: no write can count on them."""
+    leaders = [status for status in statuses if status.state == ServerState.LEADER.value]
+    latest = max((status.term for status in leaders), default=0)
+    return {
+        node_id
+        for leader in leaders
+        for node_id, target in (leader.replication or {}).items()
+        if target.state == ReplicationState.REVERTED.value
+        or (target.state == ReplicationState.UNREACHABLE.value and leader.term == latest)
+    }
 
 
 def _member(address: NodeAddress, voter: bool, answer: Answer) -> schema.Member:

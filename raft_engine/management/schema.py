@@ -328,8 +328,8 @@ class Member(msgspec.Struct, frozen=True):
 
 
 class Cluster(msgspec.Struct, frozen=True, kw_only=True):
-    """`reachable` voters run the life of the node that the configuration names, do not recover and are not refused by the others as older
-    copies; so many more may fail: `failure_tolerance`.
+    """`reachable` voters run the life of the node that the configuration names, are reached by their leader, do not recover and are not
+    refused by the others as older copies; so many more may fail: `failure_tolerance`.
 
     While a joint change is under way the numbers are those of the voter set that is worse off.
     """

@@ -45,8 +45,11 @@ LATER_S = 2.0
 DIRECTORY_LOOK_S = 1.0
 """Between two looks whether the data directory is still there: how long a node may go on acknowledging without it."""
 OLDER_COPY_HINT = (
-    "stop this node, move its data directory away, start it with an empty one, then raftctl rejoin-node {node} --blank"
+    "stop this node and put back the directory it ran on last (whoever fenced it goes on doing so while it leads: raftctl "
+    "transfer-leader); if that is lost, bring up a quorum of the other voters, move this data directory away, start it with an "
+    "empty one, then raftctl rejoin-node {node} --blank"
 )
+"""Only a quorum of the others can let a new life in, and a node does not know whether there is one."""
 ANSWER_LEAVES_S = 0.05
 """The answer to "start" goes out over the transport that is closed for starting; nothing else waits for it."""
 

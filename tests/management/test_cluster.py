@@ -46,11 +46,21 @@ def test_another_life_of_a_voter_does_not_count():
         {3: {"recovering": {"until": None, "reason": "wiped"}}},
         {3: {"alarms": [{"code": "low_space"}, {"code": "older_copy"}]}},
         {1: {"state": "leader", "replication": {"2": {"state": "replicate"}, "3": {"state": "reverted"}}}},
+        {1: {"state": "leader", "term": 2, "replication": {"2": {"state": "replicate"}, "3": {"state": "unreachable"}}}},
     ],
-    ids=["recovering", "an older copy", "fenced by the leader"],
+    ids=["recovering", "an older copy", "fenced by the leader", "not reached by its leader"],
 )
 def test_a_voter_that_acknowledges_nothing_does_not_count(changes):
     answers = {node_id: answer | changes.get(node_id, {}) for node_id, answer in told(1, 2, 3).items()}
+    assert worst_quorum(MEMBERSHIP.membership, answers) == Quorum(3, 2, 2)
+
+
+def test_whom_a_former_leader_does_not_reach_counts():
+    former = {"state": "leader", "term": 2, "replication": {"2": {"state": "unreachable"}, "3": {"state": "unreachable"}}}
+    present = {"state": "leader", "term": 3, "replication": {"1": {"state": "unreachable"}, "3": {"state": "replicate"}}}
+    answers = told(1, 2, 3)
+    answers[NodeId(1)] |= former
+    answers[NodeId(2)] |= present
     assert worst_quorum(MEMBERSHIP.membership, answers) == Quorum(3, 2, 2)
 
 

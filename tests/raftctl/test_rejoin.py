@@ -448,6 +448,15 @@ def test_an_older_copy_is_refused_either_way_and_sent_to_begin_afresh(cluster: R
     assert [] == cluster.mutations
 
 
+@pytest.mark.parametrize("line", [LINE, BLANK])
+def test_an_older_copy_is_not_sent_to_begin_afresh_where_nobody_could_let_it_in(cluster: RejoinCluster, raftctl, line):
+    cluster.nodes[3].update(alarms=[{"code": "older_copy", "detail": "d", "hint": "h", "node": 3}])
+    cluster.down[2] = REFUSED
+    hint = raftctl(f"{line} -o json", code=5).error["hint"]
+    assert "stop node 3 and put back the directory it ran on last; only a quorum of the others could let it in" in hint
+    assert "--blank" not in hint
+
+
 def test_a_wiped_node_that_is_fenced_kept_its_vote_and_is_no_older_copy(cluster: RejoinCluster, raftctl):
     cluster.target(3).update(state="reverted")
     cluster.nodes[3].update(recovering={"until": log_id(90), "reason": "wiped"})
