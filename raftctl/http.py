@@ -63,6 +63,11 @@ class Http:
         return min(self._look_timeout_s, self._deadline.left_s / 2)
 
     @property
+    def patience_s(self) -> float:
+        """For a look at somebody who matters: as long as any request may take, and as above."""
+        return min(self._request_timeout_s, self._deadline.left_s / 2)
+
+    @property
     def has_time(self) -> bool:
         """Whether there is any left to ask once more."""
         return not self._deadline.is_over

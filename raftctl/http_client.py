@@ -77,9 +77,10 @@ class HttpClusterClient:
         whom the question is about: a node that is slow must not be taken for one that is gone.
         """
         with_all_patience = patient_with is EVERYBODY
-        answers = self._ask_all(self._endpoints, None if with_all_patience else self._http.look_timeout_s)
+        look_s = self._http.patience_s if with_all_patience else self._http.look_timeout_s
+        answers = self._ask_all(self._endpoints, look_s)
         if self._may_wait and not with_all_patience and all(_is_silent(answer) for answer in answers.values()):
-            answers = self._ask_all(self._endpoints)
+            answers = self._ask_all(self._endpoints, self._http.patience_s)
         members = _members(status for status, _raw in answers.values() if not isinstance(status, CtlError))
         self._inventory |= {
             place for address in members.values() if (place := host_and_port(address.management)) is not None
@@ -96,7 +97,7 @@ class HttpClusterClient:
             leader = _silent_leader(answers, members)
             had_it = self._endpoints if with_all_patience else ()
             awaited = [url for url in answers if (url == leader or names.get(url, 0) in patient_with) and url not in had_it]
-            answers |= self._ask_all([url for url in awaited if _is_silent(answers[url])])
+            answers |= self._ask_all([url for url in awaited if _is_silent(answers[url])], self._http.patience_s)
         survey = Survey(nodes=tuple(_reports(answers, others, members)))
         self._remember(survey)
         for url, answer in answers.items():
@@ -108,12 +109,8 @@ class HttpClusterClient:
         """Whether who was silent for as long as a mere look can be waited for longer."""
         return self._http.has_more_patience and self._http.has_time
 
-    def _ask_all(self, urls: Sequence[str], within_s: float | None = None) -> dict[str, Answer]:
-        """Return each one's status or why there is none.
-
-        Args:
-            within_s: instead of the request timeout.
-        """
+    def _ask_all(self, urls: Sequence[str], within_s: float) -> dict[str, Answer]:
+        """Return each one's status or why there is none."""
         if not urls:
             return {}
         replies = self._get_at_once(urls, _STATUS, within_s=within_s)
@@ -357,11 +354,11 @@ class HttpClusterClient:
 
     def _knock_at(self, urls: Sequence[str]) -> dict[str, CtlError]:
         """Return who does not answer, and why. Who was silent before is given all the patience of a request."""
-        look_s = self._http.look_timeout_s
+        look_s, patience_s = self._http.look_timeout_s, self._http.patience_s
 
         def knock(url: str) -> CtlError | None:
             try:
-                self._http.send("GET", url + "/livez", within_s=None if url in self._doubted else look_s)
+                self._http.send("GET", url + "/livez", within_s=patience_s if url in self._doubted else look_s)
             except CtlError as error:
                 return error
             return None

@@ -31,11 +31,16 @@ class NoReplyError(Exception):
 
 
 def no_answer(timeout_s: float) -> str:
-    return f"no answer in {round(timeout_s, 3):g} s"
+    return f"no answer in {_shown(timeout_s)} s"
 
 
 def no_connection(timeout_s: float) -> str:
-    return f"no connection in {round(timeout_s, 3):g} s"
+    return f"no connection in {_shown(timeout_s)} s"
+
+
+def _shown(seconds: float) -> str:
+    """Return it to three digits: what is left of a longer time is seldom a round number."""
+    return f"{float(f'{seconds:.3g}'):g}"
 
 
 def no_host(host: str, error: socket.gaierror) -> str:

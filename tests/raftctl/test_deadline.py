@@ -155,6 +155,33 @@ def test_an_effect_that_is_not_seen_in_time_is_told_with_what_was_seen_last(clus
     assert "; last seen: node 1 leads term 2; 3 of 3 voters up, 2 needed; 1 more may fail" in error["message"]
 
 
+def test_there_is_time_left_to_act_after_a_look_at_nodes_that_hang(cluster, raftctl, clock, hanging):
+    hanging.add(3)
+    done = raftctl("snapshot --all --timeout 3s -o json", code=10)
+    assert [True, True, False] == [item["observed"] for item in done.data["items"]]
+    assert ["/v1/trigger/snapshot"] * 2 == cluster.paths
+    assert clock.now <= BEGUN + 3.000001
+
+
+def test_a_leader_that_hangs_is_not_waited_for_so_long_that_its_successor_is_not_heard_of(cluster, raftctl, clock, hanging):
+    def elected_meanwhile(_request):
+        answer = httpx.Response(200, json=cluster.nodes[3])
+        cluster.lead(2, 3)
+        return answer
+
+    hanging.add(1)
+    cluster.answers("/v1/status", elected_meanwhile, method="GET", node=3)
+    raftctl("member remove 1 --yes --confirm demo --timeout 3s", code=None)
+    assert [2] == [node for _, node, _, _ in cluster.mutations]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(5.0, "5"), (1.9971, "2"), (0.4998, "0.5"), (0.0012, "0.0012"), (300.0, "300")]
+)
+def test_what_was_waited_for_is_told_to_three_digits(seconds, shown):
+    assert f"no answer in {shown} s" == no_answer(seconds)
+
+
 def test_a_change_is_not_sent_when_the_time_is_over_and_a_question_is_not_asked(cluster, clock):
     http = Http(request_timeout_s=5.0, deadline=Deadline(2.0))
     clock.sleep(2.0)
