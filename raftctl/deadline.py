@@ -34,14 +34,19 @@ class Deadline:
     """
 
     def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-        self._repeats = seconds > 0
         self._ends_at = math.inf
-        self.restart()
+        self.begin(seconds)
 
     def restart(self) -> None:
         """Count from now: what comes next has its own time."""
         self._ends_at = time.monotonic() + self.seconds if self._repeats else math.inf
+
+    def begin(self, seconds: float, option: str = "--timeout") -> None:
+        """From now on there is one, in so many seconds, because this option says so."""
+        self.seconds = seconds
+        self.option = option
+        self._repeats = seconds > 0
+        self.restart()
 
     def lift(self) -> None:
         """From here on there is none."""

@@ -1,5 +1,6 @@
 """Requests that change something, and everything over TLS: the only module that knows httpx.
 
+A request's time is counted below it, by `bounded_network`; a stream has none, and each silence of it is bounded.
 Redirects are not followed and proxies of the environment not used, so a token goes where it was meant to go and nowhere else.
 """
 
@@ -11,8 +12,10 @@ import ssl
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+import httpcore
 import httpx
 
+from raftctl.bounded_network import BoundedNetwork, Limit
 from raftctl.errors import CtlError
 from raftctl.http_values import NO_TLS_FILES, REPLY_BYTES_MAX, Reply, Tls
 from raftctl.plain_http import NoReplyError, NotSentError, no_answer, no_connection, no_host
@@ -25,21 +28,26 @@ _NEVER_ARRIVED: Final = (
     httpx.InvalidURL,
 )
 
+_CONNECTIONS_MAX: Final = 64
+_KEPT_S: Final = 5.0
+"""An unused connection is kept for so long, as httpx does."""
+
 
 class FullHttp:
     """Keeps connections."""
 
     def __init__(self, tls: Tls) -> None:
         self._tls_files = tls
+        self._limit = Limit()
 
     @functools.cached_property
     def _over_tls(self) -> httpx.Client:
-        return _client(_ssl_context(self._tls_files))
+        return _client(_ssl_context(self._tls_files), self._limit)
 
     @functools.cached_property
     def _plain(self) -> httpx.Client:
         """Reading the authorities that a system trusts takes longer than a request; this one trusts none and needs none."""
-        return _client(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+        return _client(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), self._limit)
 
     def _client_of(self, url: str) -> httpx.Client:
         return self._plain if url[:7].lower() == "http://" else self._over_tls
@@ -54,12 +62,13 @@ class FullHttp:
         connect_timeout_s: float,
         timeout_s: float,
     ) -> Reply:
-        """Return the whole reply. Raises: NotSentError, NoReplyError."""
+        """Return the whole reply. `timeout_s`: from now until its last byte. Raises: NotSentError, NoReplyError."""
         timeout = httpx.Timeout(timeout_s, connect=connect_timeout_s)
         try:
             client = self._client_of(url)
             request = client.build_request(method, url, content=body, headers=headers, timeout=timeout)
-            return _whole(client, request)
+            with self._limit.of(timeout_s):
+                return _whole(client, request)
         except _NEVER_ARRIVED as error:
             raise NotSentError(_why(error, timeout)) from error
         except httpx.HTTPError as error:
@@ -84,14 +93,26 @@ class FullHttp:
                 self.__dict__[name].close()
 
 
-def _client(context: ssl.SSLContext | bool) -> httpx.Client:
+def _client(context: ssl.SSLContext | bool, limit: Limit) -> httpx.Client:
     return httpx.Client(
-        verify=context,
+        transport=_Transport(httpx.create_ssl_context(context, trust_env=False), limit),
         follow_redirects=False,
         trust_env=False,
-        limits=httpx.Limits(max_connections=64),
         headers={"user-agent": "raftctl", "accept": "application/json"},
     )
+
+
+class _Transport(httpx.HTTPTransport):
+    """That of httpx over another network: httpcore takes one, and httpx has no word for it."""
+
+    def __init__(self, context: ssl.SSLContext, limit: Limit) -> None:
+        super().__init__(verify=context, trust_env=False)
+        self._pool = httpcore.ConnectionPool(
+            ssl_context=context,
+            max_connections=_CONNECTIONS_MAX,
+            keepalive_expiry=_KEPT_S,
+            network_backend=BoundedNetwork(limit),
+        )
 
 
 def _whole(client: httpx.Client, request: httpx.Request) -> Reply:

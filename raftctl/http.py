@@ -19,13 +19,22 @@ from raftctl.deadline import Deadline
 from raftctl.errors import CtlError
 from raftctl.http_values import NO_TLS_FILES, REPLY_BYTES_MAX, Reply, Tls
 from raftctl.output.text import printable
-from raftctl.plain_http import NO_HOST, NoReplyError, NotSentError, no_answer
+from raftctl.plain_http import NO_HOST, NoReplyError, NotSentError
 from raftctl.settings import ENDPOINT_HINT
 
 if TYPE_CHECKING:
     from raftctl.full_http import FullHttp
 
 _OURS: Final = {"user-agent": "raftctl", "accept": "application/json"}
+_ENOUGH_S: Final = 0.1
+"""Who is silent for less says nothing by that: to connect and to ask are two round trips, perhaps on a busy machine."""
+
+
+class NoTimeError(CtlError):
+    """A question was not asked, or there was no time to hear the answer: nothing is known of whoever it was for."""
+
+    def __init__(self, message: str, option: str) -> None:
+        super().__init__("unreachable", message, hint=f"allow more: {option}")
 
 
 class Http:
@@ -83,13 +92,13 @@ class Http:
         within_s: float | None = None,
         with_token: bool = True,
     ) -> Reply:
-        """Return the reply, whatever its status.
+        """Return the reply, whatever its status. However slowly it comes, the bound holds for all of it, its body included.
 
         Args:
             wait_s: how long the other side may take on purpose, on top of the request timeout.
             within_s: instead of the request timeout.
         Raises: CtlError: `unreachable` (it never arrived, or it was a GET), `reply_lost` (it may have been carried out),
-            `out_of_time` (the deadline has passed, and it was not sent).
+            `out_of_time` (the deadline has passed, and it was not sent); NoTimeError: as `unreachable`, of a GET.
         """
         if self._read_only and method != "GET":
             raise CtlError("bug", f"a dry run was about to send {method} {url}; nothing was sent")
@@ -101,7 +110,8 @@ class Http:
         all_headers = self._headers(headers, with_token=with_token)
         timeout_s = self._request_timeout_s if within_s is None else within_s
         connect_timeout_s, timeout_s = min(timeout_s, left_s), min(timeout_s + wait_s, left_s)
-        with _told_of(method, url), self._shown(method, url) as seen:
+        cut_by = self._deadline.option if timeout_s < _ENOUGH_S and left_s < self._request_timeout_s else None
+        with _told_of(method, url, cut_by), self._shown(method, url) as seen:
             if method == "GET" and _is_plain(url):
                 reply = self._ask(url, all_headers, connect_timeout_s, timeout_s)
             else:
@@ -113,10 +123,11 @@ class Http:
 
     def _out_of_time(self, method: str, url: str) -> CtlError:
         """Nothing was sent; a question that is not asked is as good as one that is not answered."""
-        over = f"the {self._deadline.seconds:g} s of --timeout are over"
+        option = self._deadline.option
+        over = f"the {self._deadline.seconds:g} s of {option} are over"
         if method == "GET":
-            return CtlError("unreachable", f"{url}: not asked: {over}", hint="allow more: --timeout")
-        return CtlError("out_of_time", f"{method} {url} was not sent: {over}", hint="allow more: --timeout")
+            return NoTimeError(f"{url}: not asked: {over}", option)
+        return CtlError("out_of_time", f"{method} {url} was not sent: {over}", hint=f"allow more: {option}")
 
     @contextmanager
     def _shown(self, method: str, url: str) -> Iterator[list[str]]:
@@ -146,8 +157,6 @@ class Http:
             whole = bytearray()
             for piece in answer.body():
                 whole += piece
-                if self._deadline.is_over:
-                    raise NoReplyError(no_answer(timeout_s))
                 if len(whole) > REPLY_BYTES_MAX:
                     raise NoReplyError(f"the reply is longer than {REPLY_BYTES_MAX} bytes")
         finally:
@@ -167,7 +176,9 @@ class Http:
                 yield from self._full.pieces(url, all_headers, connect_timeout_s=self._request_timeout_s, silent_s=silent_s)
                 seen.append("the stream ended,")
                 return
-            answer = plain_http.ask(url, all_headers, connect_timeout_s=self._request_timeout_s, timeout_s=silent_s)
+            answer = plain_http.ask(
+                url, all_headers, connect_timeout_s=self._request_timeout_s, timeout_s=silent_s, is_stream=True
+            )
             try:
                 if answer.status != 200:
                     raise NoReplyError(f"the answer is status {answer.status}")
@@ -194,14 +205,20 @@ def _is_plain(url: str) -> bool:
 
 
 @contextmanager
-def _told_of(method: str, url: str) -> Iterator[None]:
-    """Turn what went wrong on the way into what it means to the caller."""
+def _told_of(method: str, url: str, cut_by: str | None = None) -> Iterator[None]:
+    """Turn what went wrong on the way into what it means to the caller.
+
+    Args:
+        cut_by: the option that left so little time that no answer means nothing.
+    """
     try:
         yield
     except NotSentError as error:
         raise CtlError("unreachable", f"{url}: {printable(str(error))}", hint=_connect_hint(error)) from error
     except NoReplyError as error:
         why = printable(str(error))
+        if method == "GET" and cut_by is not None:
+            raise NoTimeError(f"{url}: {why}, and there was no time for more", cut_by) from error
         if method == "GET":
             raise CtlError("unreachable", f"{url}: {why}") from error
         message = f"{method} {url} was sent, but no reply came: {why}"

@@ -1,7 +1,7 @@
 """Asking one question over HTTP/1.1 without TLS, with the standard library's sockets and nothing else.
 
 Most runs of this program ask each node once and end; loading a whole HTTP client takes longer than that. One connection a
-question, closed afterwards. Whatever is longer than its bound, or not HTTP, is an error.
+question, closed afterwards. Whatever is longer than its bound, takes longer, or is not HTTP, is an error.
 Source: RFC 9112 (HTTP/1.1), sections 2, 6 and 7.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import socket
+import time
 from collections.abc import Iterator, Mapping
 from typing import Final
 
@@ -48,12 +49,21 @@ def no_host(host: str, error: socket.gaierror) -> str:
 
 
 class Answer:
-    """A reply whose body is still being read. `headers` have lower-case names."""
+    """A reply whose body is still being read. `headers` have lower-case names.
 
-    def __init__(self, connection: socket.socket) -> None:
+    Args:
+        timeout_s: how long it may take, its body included; of a stream's body: how long nothing may arrive.
+        begun: since when, on the monotonic clock.
+    """
+
+    def __init__(self, connection: socket.socket, timeout_s: float, begun: float, *, is_stream: bool = False) -> None:
         self._connection = connection
+        self._timeout_s = timeout_s
+        self._begun: float | None = begun
         self._seen = bytearray()
         self.status, self.headers = self._head()
+        if is_stream:
+            self._begun = None
 
     def close(self) -> None:
         self._connection.close()
@@ -118,16 +128,31 @@ class Answer:
         if self._seen:
             yield bytes(self._seen)
             self._seen.clear()
-        while piece := _received(self._connection):
+        while piece := self._received():
             yield piece
 
     def _next(self) -> bytes:
         """Return some bytes. Raises: NoReplyError: there are no more."""
-        piece = bytes(self._seen) or _received(self._connection)
+        piece = bytes(self._seen) or self._received()
         self._seen.clear()
         if not piece:
             raise NoReplyError("the connection was closed in the middle of the reply")
         return piece
+
+    def _received(self) -> bytes:
+        """Return what arrives next; nothing: the connection was closed."""
+        left_s = self._timeout_s
+        if self._begun is not None:
+            left_s -= time.monotonic() - self._begun
+        if left_s <= 0.0:
+            raise NoReplyError(no_answer(self._timeout_s))
+        try:
+            self._connection.settimeout(left_s)
+            return self._connection.recv(_PIECE_BYTES)
+        except TimeoutError as error:
+            raise NoReplyError(no_answer(self._timeout_s)) from error
+        except OSError as error:
+            raise NoReplyError(_reason(error)) from error
 
     def _upto(self, end: bytes, most: int) -> bytes:
         """Return what stands before `end`, and drop both."""
@@ -135,7 +160,7 @@ class Answer:
         while (at := seen.find(end)) < 0:
             if len(seen) > most:
                 raise NoReplyError(f"a part of the reply is longer than {most} bytes")
-            piece = _received(self._connection)
+            piece = self._received()
             if not piece:
                 raise NoReplyError("the connection was closed before the reply was there")
             seen += piece
@@ -144,13 +169,17 @@ class Answer:
         return found
 
 
-def ask(url: str, headers: Mapping[str, str], *, connect_timeout_s: float, timeout_s: float) -> Answer:
+def ask(
+    url: str, headers: Mapping[str, str], *, connect_timeout_s: float, timeout_s: float, is_stream: bool = False
+) -> Answer:
     """Send a GET and return the reply as soon as its head is there.
 
     Args:
-        timeout_s: for each time that something is awaited from the other side.
+        timeout_s: until the last byte of the body is there, however slowly the bytes come; the body of a stream does not end by
+            itself, and may be silent for so long.
     Raises: NotSentError, NoReplyError.
     """
+    begun = time.monotonic()
     host, port, target = _parts(url)
     head = [f"GET {target} HTTP/1.1", f"host: {_authority(host, port)}", "connection: close"]
     for name, value in headers.items():
@@ -161,7 +190,7 @@ def ask(url: str, headers: Mapping[str, str], *, connect_timeout_s: float, timeo
     try:
         connection.settimeout(timeout_s)
         connection.sendall("\r\n".join([*head, "", ""]).encode("ascii"))
-        return Answer(connection)
+        return Answer(connection, timeout_s, begun, is_stream=is_stream)
     except OSError as error:
         connection.close()
         raise NoReplyError(no_answer(timeout_s) if isinstance(error, TimeoutError) else _reason(error)) from error
@@ -195,15 +224,6 @@ def _connected(host: str, port: int, timeout_s: float) -> socket.socket:
         raise NotSentError(no_host(host, error)) from error
     except (OSError, OverflowError, UnicodeError) as error:
         raise NotSentError(_reason(error)) from error
-
-
-def _received(connection: socket.socket) -> bytes:
-    try:
-        return connection.recv(_PIECE_BYTES)
-    except TimeoutError as error:
-        raise NoReplyError(no_answer(connection.gettimeout() or 0.0)) from error
-    except OSError as error:
-        raise NoReplyError(_reason(error)) from error
 
 
 def _reason(error: Exception) -> str:

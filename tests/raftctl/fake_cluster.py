@@ -194,7 +194,9 @@ class FakeCluster:
             return self._key_value(request)
         return self._act(node, path, body)
 
-    def ask(self, url: str, headers: Mapping[str, str], *, connect_timeout_s: float, timeout_s: float) -> PlainAnswer:
+    def ask(
+        self, url: str, headers: Mapping[str, str], *, connect_timeout_s: float, timeout_s: float, is_stream: bool = False
+    ) -> PlainAnswer:
         """What stands for `plain_http.ask`: the same answers, whichever way a question comes."""
         try:
             response = self._answer(httpx.Request("GET", url, headers=dict(headers)))

@@ -120,6 +120,68 @@ def test_silence_is_no_answer_in_the_time_that_was_given(server):
         get(server(OK + b"content-length: 5\r\n\r\nhel", hold=True).port, timeout_s=0.05)
 
 
+class Trickle:
+    """A connection over which a byte comes each second, on a clock of its own."""
+
+    def __init__(self, *pieces):
+        self.pieces = [*pieces]
+        self.now = 0.0
+
+    def monotonic(self):
+        return self.now
+
+    def settimeout(self, seconds):
+        assert seconds > 0
+
+    def sendall(self, _data):
+        """It takes no time."""
+
+    def recv(self, _most):
+        self.now += 1.0
+        return self.pieces.pop(0)
+
+    def close(self):
+        """There is no connection."""
+
+
+def letters(text):
+    return [bytes([byte]) for byte in text]
+
+
+@pytest.fixture
+def trickle(monkeypatch):
+    def made(*pieces):
+        one = Trickle(*pieces)
+        monkeypatch.setattr(plain_http, "time", one)
+        monkeypatch.setattr(plain_http, "_connected", lambda *_words: one)
+        return one
+
+    return made
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        letters(OK + b"content-length: 5\r\n\r\nhello"),
+        [OK + b"content-length: 50\r\n\r\n", *letters(b"h" * 50)],
+        [OK + b"\r\n", *letters(b"h" * 50)],
+        [OK + b"transfer-encoding: chunked\r\n\r\n", *letters(b"5\r\nhello\r\n0\r\n\r\n")],
+    ],
+    ids=["head", "body", "to the end", "chunks"],
+)
+def test_a_reply_that_trickles_in_is_no_answer_in_the_time_that_was_given(trickle, pieces):
+    clock = trickle(*pieces)
+    with pytest.raises(NoReplyError, match=r"^no answer in 7 s$"):
+        get(1, timeout_s=7.0)
+    assert 7.0 == clock.now
+
+
+def test_a_stream_may_last_and_be_silent_for_so_long(trickle):
+    trickle(OK + b"\r\n", *letters(b"hello"), b"")
+    answer = plain_http.ask("http://127.0.0.1:1/", {}, connect_timeout_s=20, timeout_s=1.5, is_stream=True)
+    assert b"hello" == b"".join(answer.body())
+
+
 def test_nobody_there_is_connection_refused():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
