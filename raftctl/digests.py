@@ -18,7 +18,7 @@ from raftctl.output.render import Output
 from raftctl.output.tables import Cell, Column, Table, Tone
 from raftctl.output.text import listed
 from raftctl.session import Session
-from raftctl.survey import EVERYBODY
+from raftctl.survey import EVERYBODY, Survey
 
 MARK_WAIT_S: Final = 30.0
 """For an entry to be held by a quorum."""
@@ -74,9 +74,7 @@ def compare(session: Session, at: int | None) -> Verdict:
     """
     survey = session.survey(patient_with=EVERYBODY)
     members = sorted({*survey.membership.voters, *survey.membership.learners})
-    down: Answers = {
-        node: CtlError("unreachable", f"node {node} does not answer or its engine stands still") for node in survey.down
-    }
+    down: Answers = {node: CtlError("unreachable", f"node {node} {_why(survey, node)}") for node in survey.down}
     asked = [node for node in members if node not in down]
     if at is not None:
         return Verdict(cluster=survey.cluster, index=at, marked=False, answers={**down, **_at(session, asked, at)})
@@ -92,6 +90,13 @@ def compare(session: Session, at: int | None) -> Verdict:
             hint="see how far they are: raftctl status",
         )
     return Verdict(cluster=survey.cluster, index=index, marked=False, answers={**down, **answers})
+
+
+def _why(survey: Survey, node: int) -> str:
+    report = survey.report(node)
+    if report is not None and report.is_unknown and report.error is not None:
+        return f"is not known: {report.error.detail}"
+    return "does not answer or its engine stands still"
 
 
 def _at(session: Session, nodes: Sequence[int], index: int | None) -> Answers:

@@ -44,13 +44,15 @@ class Clock(msgspec.Struct, frozen=True):
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that rules look at.
 
-    `before` and `now`: two looks some moments apart. `token_mode`: permissions of the token's file, None: there is none.
+    `before` and `now`: two looks some moments apart, or one and the same where there was time for no second; then
+    `has_two_looks` is false, and what only two can show is not judged. `token_mode`: permissions of the token's file, None: there is none.
     `unfinished_runs`: runbooks in this machine's journals that began on this cluster and did not end, with the commands that
     can end them.
     """
 
     before: Survey
     now: Survey
+    has_two_looks: bool = True
     context: str | None = None
     endpoints: Sequence[str] = ()
     clocks: Mapping[int, Clock] = {}
@@ -93,7 +95,9 @@ def exit_code(facts: Facts, report: Report) -> ExitCode:
             node.error is not None and node.error.code in {"unauthorized", "forbidden"} for node in facts.now.nodes
         )
         return ExitCode.AUTH if refused else ExitCode.UNREACHABLE
-    if not facts.now.quorum.reached or facts.now.leader is None:
+    quorum = facts.now.quorum
+    is_known = not quorum.unknown
+    if quorum.is_lost or (is_known and (not quorum.reached or facts.now.leader is None)):
         return ExitCode.NO_QUORUM
     return ExitCode.DEGRADED if report.worst in {Severity.WARN, Severity.BAD} else ExitCode.DONE
 

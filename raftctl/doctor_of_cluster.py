@@ -21,7 +21,7 @@ _LOOPBACK: Final = re.compile(r"localhost|127\..*|::1")
 
 def _leader(facts: Facts) -> Iterator[Diagnosis]:
     survey = facts.now
-    if survey.leader is not None or not survey.statuses:
+    if survey.leader is not None or not survey.statuses or survey.quorum.unknown:
         return
     moved = [node for node in survey.membership.voters if survey.moved_from(node) is not None]
     able = _winners(survey, [])
@@ -58,7 +58,7 @@ def _stale_leader(facts: Facts) -> Iterator[Diagnosis]:
 def _quorum(facts: Facts) -> Iterator[Diagnosis]:
     survey = facts.now
     quorum = survey.quorum
-    if quorum.voters and not quorum.reached:
+    if quorum.is_lost:
         evidence = f"{_up(survey)}, {quorum.needed} are needed: writes are impossible"
         yield Diagnosis(severity=Severity.BAD, evidence=evidence, fix=to_a_quorum(survey))
     leader = survey.leader
@@ -73,7 +73,7 @@ def _quorum(facts: Facts) -> Iterator[Diagnosis]:
 def _tolerance(facts: Facts) -> Iterator[Diagnosis]:
     survey = facts.now
     quorum = survey.quorum
-    if not quorum.reached or quorum.tolerance:
+    if not quorum.reached or quorum.tolerance or quorum.unknown:
         return
     if survey.absences:
         evidence = f"{_up(survey)}: the next failure stops writes"
@@ -95,7 +95,7 @@ def _up(survey: Survey) -> str:
 
 def _bring_back(survey: Survey) -> str:
     """Who answers does not lack a start: another rule says what it lacks."""
-    silent = [node for node in survey.absences if survey.status(node) is None]
+    silent = [node for node, why in survey.absences.items() if survey.status(node) is None and why is Absence.DOWN]
     others = [node for node in survey.absences if survey.status(node) is not None]
     told = [f"bring back node {listed(silent)}"] if silent else []
     return "; ".join([*told, f"see what is said of node {listed(others)}"] if others else told)
@@ -111,7 +111,7 @@ def _odd_voters(facts: Facts) -> Iterator[Diagnosis]:
 def _config_settled(facts: Facts) -> Iterator[Diagnosis]:
     """Said only when it was so twice: a change that is under way is not stuck."""
     looks = [config_settled(survey, None) for survey in (facts.before, facts.now)]
-    if facts.now.leader is not None and all(look.verdict is not Verdict.OK for look in looks):
+    if facts.has_two_looks and facts.now.leader is not None and all(look.verdict is not Verdict.OK for look in looks):
         fix = "raftctl status; the leader finishes the change when a quorum of both voter sets is up"
         yield Diagnosis(severity=Severity.WARN, evidence=f"members are being changed: {looks[1].measured}", fix=fix)
 
@@ -141,7 +141,7 @@ def _strangers(facts: Facts) -> Iterator[Diagnosis]:
 
 def _term_churn(facts: Facts) -> Iterator[Diagnosis]:
     before, now = facts.before.term, facts.now.term
-    if now > before:
+    if facts.has_two_looks and now > before:
         evidence = f"the term rose from {before} to {now} while it was looked at: elections are going on"
         yield Diagnosis(severity=Severity.WARN, evidence=evidence, fix="raftctl watch --kind leader --kind term")
 

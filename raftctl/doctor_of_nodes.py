@@ -27,6 +27,10 @@ def _answers(facts: Facts) -> Iterator[Diagnosis]:
         if node.error is None or node.error.code == "other_cluster":
             continue
         who = "" if node.node_id is not None else f"{node.management}: "
+        if node.is_unknown:
+            fix = "allow more time: --timeout"
+            yield Diagnosis(severity=Severity.WARN, node=node.node_id, evidence=f"{who}{node.error.detail}", fix=fix)
+            continue
         fix = {
             "unauthorized": "give a token: --token-file FILE",
             "forbidden": "use a token of a higher role: --token-file FILE",
@@ -78,7 +82,7 @@ def _links(facts: Facts) -> Iterator[Diagnosis]:
         status = survey.status(node)
         if status is None or not survey.runs(node):
             continue
-        is_cut_off = survey.absence(node) is Absence.UNREACHED and facts.before.absence(node) is Absence.UNREACHED
+        is_cut_off = all(look.absence(node) is Absence.UNREACHED for look in (facts.before, survey)) and facts.has_two_looks
         moved = survey.moved_from(node) is not None
         if leader is not None and is_cut_off:
             evidence = f"answers here, but node {leader.node_id}, which leads, does not reach it at {known.raft}"

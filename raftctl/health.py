@@ -13,7 +13,7 @@ import msgspec
 from raftctl.errors import ExitCode
 from raftctl.guards import LAG_MAX
 from raftctl.output.text import human_ms, listed
-from raftctl.survey import Absence, Survey
+from raftctl.survey import Absence, NodeReport, Survey
 
 QUORUM_SILENT_MS_MAX = 2000.0
 """A leader that heard nothing of a quorum for this long may have been deposed; far above any election timeout in use."""
@@ -71,7 +71,10 @@ def _check(name: str, ok: bool, measured: str, otherwise: Condition = Condition.
 
 
 def _leader(survey: Survey) -> Check:
+    """Nobody leads only if it is none of those either whom there was no time to ask."""
     leader = survey.leader
+    if leader is None and survey.quorum.unknown:
+        return _check("leader", False, f"no node that was asked leads (latest term {survey.term})")
     if leader is None:
         return _check("leader", False, f"no node leads (latest term {survey.term})", Condition.NO_QUORUM)
     dissent = [
@@ -94,6 +97,8 @@ def _quorum(survey: Survey) -> Check:
     silent_ms = leader.last_quorum_acked_ms_ago if leader is not None else None
     if silent_ms is not None and silent_ms > QUORUM_SILENT_MS_MAX:
         return _check("quorum", False, f"{measured}; the leader heard of it {human_ms(silent_ms)} ago", Condition.NO_QUORUM)
+    if not quorum.reached and not quorum.is_lost:
+        return _check("quorum", False, f"{measured}; {quorum.unknown} not asked for lack of time")
     return _check("quorum", quorum.reached, measured, Condition.NO_QUORUM)
 
 
@@ -102,12 +107,16 @@ def _members(survey: Survey) -> Check:
     quorum = survey.quorum
     may_fail = f"{quorum.tolerance} more may fail" if quorum.tolerance else "none more may fail"
     if not quorum.reached:
-        may_fail = "too few for writes"
-    nameless = [node.management for node in survey.nodes if node.node_id is None]
+        may_fail = "too few for writes" if quorum.is_lost else "too few to know whether writes are possible"
+    nameless = [(node.management, _absence(node)) for node in survey.nodes if node.node_id is None]
     if absences or nameless:
-        who = [f"node {node_id} {why}" for node_id, why in absences.items()] + [f"{url} {Absence.DOWN}" for url in nameless]
+        who = [f"node {node_id} {why}" for node_id, why in absences.items()] + [f"{url} {why}" for url, why in nameless]
         return _check("members", False, f"{listed(who)}; {may_fail}")
     return _check("members", True, f"all up; {may_fail}")
+
+
+def _absence(node: NodeReport) -> Absence:
+    return Absence.UNKNOWN if node.is_unknown else Absence.DOWN
 
 
 def _replication(survey: Survey) -> Check:

@@ -16,13 +16,14 @@ import msgspec
 
 from raftctl import interrupts, model
 from raftctl.errors import CtlError
-from raftctl.http import Http
+from raftctl.http import Http, NoTimeError
 from raftctl.http_values import Reply, host_and_port
+from raftctl.knocking import Acquaintance, Knocks
 from raftctl.model import Address, Expect, Life, LogId, NodeStatus
 from raftctl.output.text import printable
-from raftctl.parallel import at_once
+from raftctl.parallel import Asking, at_once
 from raftctl.settings import ENDPOINT_HINT
-from raftctl.survey import EVERYBODY, NodeError, NodeReport, Survey
+from raftctl.survey import EVERYBODY, NO_TIME, NodeError, NodeReport, Survey
 
 if TYPE_CHECKING:
     from raftctl.events import RawEvent
@@ -57,12 +58,8 @@ class HttpClusterClient:
         self._urls: dict[int, str] = {}
         self._leader: int | None = None
         self._surveyed = False
-        self._order = list(self._endpoints)
-        """For keys: whoever did not answer is asked last the next time."""
-        self._heard: set[str] = set()
-        """For keys: who has answered something by now."""
-        self._doubted: set[str] = set()
-        """For keys: who was silent for as long as a mere look, and may be slow or gone."""
+        self._known = Acquaintance(self._endpoints)
+        """For keys: who answers."""
 
     def close(self) -> None:
         self._http.close()
@@ -70,39 +67,66 @@ class HttpClusterClient:
     # -- looking -------------------------------------------------------------------------------------------------------
 
     def cluster(self, *, patient_with: Container[int] = ()) -> Survey:
-        """Ask all endpoints; then the members that none of them turned out to be.
+        """Ask all endpoints, and as soon as one of them answers, the members that none of them turns out to be.
 
         Nobody waits long for one of many: who is silent is a row that says so. All the patience of a request is for the case
         that nobody answers, as on a machine that is too busy, for the leader, by the word of those who answer, and for those
         whom the question is about: a node that is slow must not be taken for one that is gone.
         """
         with_all_patience = patient_with is EVERYBODY
-        look_s = self._http.patience_s if with_all_patience else self._http.look_timeout_s
-        answers = self._ask_all(self._endpoints, look_s)
+        answers = self._look_around(self._http.patience_s if with_all_patience else self._http.look_timeout_s)
         if self._may_wait and not with_all_patience and all(_is_silent(answer) for answer in answers.values()):
-            answers = self._ask_all(self._endpoints, self._http.patience_s)
-        members = _members(status for status, _raw in answers.values() if not isinstance(status, CtlError))
+            answers = self._look_around(self._http.patience_s)
+        members = _members(answers.values())
+        homes, found = _homes(members), _found(answers.values())
         self._inventory |= {
             place for address in members.values() if (place := host_and_port(address.management)) is not None
         }
-        found = {status.node_id for status, _ in answers.values() if not isinstance(status, CtlError)}
-        asked = set(self._endpoints)
-        others = {node_id: address.management.rstrip("/") for node_id, address in members.items() if node_id not in found}
-        answers |= self._ask_all([url for url in others.values() if url and url not in asked], self._http.look_timeout_s)
         if self._http.has_time and _silent_leader(answers, members) is not None:
             known = [url for url, answer in answers.items() if not _is_silent(answer)]
             answers |= self._ask_all(known, self._http.look_timeout_s)  # by now another one may lead
+        names = {url: node_id for url, node_id in homes.items() if node_id not in found}
         if self._may_wait:
-            names = {url: node_id for node_id, url in others.items()}
             leader = _silent_leader(answers, members)
             had_it = self._endpoints if with_all_patience else ()
             awaited = [url for url in answers if (url == leader or names.get(url, 0) in patient_with) and url not in had_it]
             answers |= self._ask_all([url for url in awaited if _is_silent(answers[url])], self._http.patience_s)
-        survey = Survey(nodes=tuple(_reports(answers, others, members)))
+        survey = Survey(nodes=tuple(_reports(answers, names, members)))
         self._remember(survey)
         for url, answer in answers.items():
-            self._note(url, is_silent=_is_silent(answer))
+            if not isinstance(answer[0], NoTimeError):
+                self._known.note(url, is_silent=_is_silent(answer))
         return survey
+
+    def _look_around(self, within_s: float) -> dict[str, Answer]:
+        """Return what endpoints and members say, in that order.
+
+        A member that answers at an endpoint of another name is not waited for at its own. Who was asked by the word of somebody
+        who turned out to know an older membership, or another cluster's, is not there.
+        """
+
+        def ask(url: str) -> Reply | CtlError:
+            return self._get(url + _STATUS, within_s=within_s if url in self._endpoints else self._http.look_timeout_s)
+
+        asked = list(dict.fromkeys(self._endpoints))
+        asking = Asking(ask)
+        asking.add(asked)
+        answers: dict[str, Answer] = {}
+        homes: dict[str, int] = {}
+        found: set[int] = set()
+
+        def matters(url: str) -> bool:
+            return url in self._endpoints or homes.get(url, 0) not in {0, *found}
+
+        while any(matters(url) for url in asked if url not in answers) and (came := asking.next()) is not None:
+            answers[came[0]] = _answer(came[1], came[0])
+            homes = _homes(_members(answers.values()))
+            found = _found(answers.values())
+            more = [url for url in homes if url not in asked and matters(url)]
+            asking.add(more)
+            asked += more
+        of_members = [url for url in homes if url in answers and not isinstance(answers[url][0], CtlError)]
+        return {url: answers[url] for url in asked if url in answers and (matters(url) or url in of_members)}
 
     @property
     def _may_wait(self) -> bool:
@@ -121,13 +145,13 @@ class HttpClusterClient:
     ) -> list[Reply | CtlError]:
         """Threads only wait for replies; decoding is the caller's, as msgspec's first look at a type is not safe in several at once."""
 
-        def ask(url: str) -> Reply | CtlError:
-            try:
-                return self._http.send("GET", url + path, wait_s=wait_s, within_s=within_s)
-            except CtlError as error:
-                return error
+        return at_once(lambda url: self._get(url + path, wait_s=wait_s, within_s=within_s), urls)
 
-        return at_once(ask, urls)
+    def _get(self, url: str, *, wait_s: float = 0.0, within_s: float | None = None) -> Reply | CtlError:
+        try:
+            return self._http.send("GET", url, wait_s=wait_s, within_s=within_s)
+        except CtlError as error:
+            return error
 
     def _remember(self, survey: Survey) -> None:
         self._urls = {node.node_id: node.management for node in survey.nodes if node.node_id is not None and node.management}
@@ -280,11 +304,11 @@ class HttpClusterClient:
 
         Nothing was sent to the silent one. The second time another one may lead, and who is slow is waited for.
         """
-        doubted = set(self._doubted)
+        doubted = set(self._known.doubted)
         try:
             return self._try_each(method, path, body, headers)
         except CtlError as error:
-            if error.code != "unreachable" or not self._may_wait or self._doubted <= doubted:
+            if error.code != "unreachable" or not self._may_wait or self._known.doubted <= doubted:
                 raise
         return self._try_each(method, path, body, headers)
 
@@ -294,26 +318,24 @@ class HttpClusterClient:
         One that cannot be reached, knows no leader or does not take part has done nothing; a node that was removed knows
         none for ever. Nor has a read done anything that nobody confirmed in time: the others are asked.
         """
-        silent: dict[str, CtlError] = {}
+        order = self._known.order
+        urls = [*order, *(url for url in self._urls.values() if url not in order)]
+        knocks = Knocks(urls, self._known, self._knock_at)
         refused: Reply | None = None
-        urls = [*self._order, *(url for url in self._urls.values() if url not in self._order)]
-
-        def send(url: str) -> Reply:
-            self._reach(url, urls, silent)
-            return self._send_noting(method, url, path, body, headers)
-
-        for url in urls:
+        while (url := knocks.next()) is not None:
             try:
-                reply = send(url)
+                reply = self._send_noting(method, url, path, body, headers)
             except CtlError as error:
                 if error.code != "unreachable":
                     raise
-                silent[url] = error
+                knocks.silent[url] = error
                 continue
             if reply.status == 421:
-                return send(self._leader_of(reply))
+                leader = self._leader_of(reply)
+                knocks.reach(leader)
+                return self._send_noting(method, leader, path, body, headers)
             if method == "GET" and reply.status >= 500 and _code(reply) == _GAVE_UP:
-                self._ask_last(url)
+                self._known.ask_last(url)
                 refused = reply
             elif not _cannot_serve(reply):
                 return reply
@@ -321,57 +343,20 @@ class HttpClusterClient:
                 refused = reply
         if refused is not None:
             return refused
-        raise _nobody(list(silent.values()))
+        raise _nobody(list(knocks.silent.values()))
 
     def _send_noting(self, method: str, url: str, path: str, body: bytes | None, headers: Mapping[str, str] | None) -> Reply:
         try:
             return self._http.send(method, url + path, body=body, headers=headers)
         except CtlError:
-            self._note(url, is_silent=True)
+            self._known.note(url, is_silent=True)
             raise
 
-    def _reach(self, url: str, urls: Sequence[str], silent: dict[str, CtlError]) -> None:
-        """Make sure that a node answers at all: a request may take long, and leaves a doubt when no reply comes.
-
-        Args:
-            urls: who else may be asked; once somebody is silent, they are knocked at side by side.
-            silent: those that did not answer by now; more are added.
-        Raises: CtlError: unreachable: another one may be asked.
-        """
-        if url not in self._heard and url not in silent and len(self._order) > 1:
-            is_doubtful = bool(silent) or url in self._doubted
-            beside = [one for one in urls if one not in self._heard and one not in silent and one != url]
-            silent |= self._knock_at([url, *beside] if is_doubtful else [url])
-        if url in silent:
-            raise silent[url]
-
-    def _note(self, url: str, *, is_silent: bool) -> None:
-        """Keep in mind, for keys, whether it answers."""
-        (self._doubted if is_silent else self._heard).add(url)
-        (self._heard if is_silent else self._doubted).discard(url)
-        if is_silent:
-            self._ask_last(url)
-
-    def _knock_at(self, urls: Sequence[str]) -> dict[str, CtlError]:
-        """Return who does not answer, and why. Who was silent before is given all the patience of a request."""
-        look_s, patience_s = self._http.look_timeout_s, self._http.patience_s
-
-        def knock(url: str) -> CtlError | None:
-            try:
-                self._http.send("GET", url + "/livez", within_s=patience_s if url in self._doubted else look_s)
-            except CtlError as error:
-                return error
-            return None
-
-        found = dict(zip(urls, at_once(knock, urls), strict=True))
-        for url, error in found.items():
-            self._note(url, is_silent=error is not None)
-        return {url: error for url, error in found.items() if error is not None}
-
-    def _ask_last(self, url: str) -> None:
-        if url in self._order:
-            self._order.remove(url)
-            self._order.append(url)
+    def _knock_at(self, url: str) -> CtlError | None:
+        """Return why it does not answer. Who was silent before is given all the patience of a request."""
+        within_s = self._http.patience_s if url in self._known.doubted else self._http.look_timeout_s
+        reply = self._get(url + "/livez", within_s=within_s)
+        return reply if isinstance(reply, CtlError) else None
 
     # -- one request ---------------------------------------------------------------------------------------------------
 
@@ -512,28 +497,41 @@ def _unix_time(date: str) -> float | None:
         return None
 
 
-def _members(statuses: Iterable[NodeStatus]) -> dict[int, Address]:
+def _members(answers: Iterable[Answer]) -> dict[int, Address]:
     """Return the members named by those with the latest membership; a leader's word weighs most."""
+    statuses = [status for status, _raw in answers if not isinstance(status, CtlError)]
     ordered = sorted(statuses, key=lambda status: (status.leads, model.index_of(status.membership.log_id)))
     return dict(ordered[-1].membership.nodes) if ordered else {}
 
 
+def _homes(members: Mapping[int, Address]) -> dict[str, int]:
+    """Return whose management endpoint is where."""
+    return {url: node_id for node_id, address in members.items() if (url := address.management.rstrip("/"))}
+
+
+def _found(answers: Iterable[Answer]) -> set[int]:
+    return {status.node_id for status, _raw in answers if not isinstance(status, CtlError)}
+
+
 def _reports(
     answers: Mapping[str, Answer],
-    others: Mapping[int, str],
+    names: Mapping[str, int],
     members: Mapping[int, Address],
 ) -> list[NodeReport]:
-    """One row a node, members first; an endpoint that is silent and no member's address is a row without an id."""
+    """One row a node, members first; an endpoint that is silent and no member's address is a row without an id.
+
+    Args:
+        names: which member is at a URL.
+    """
     rows: dict[int, NodeReport] = {}
     nameless: list[NodeReport] = []
-    ids = {url: node_id for node_id, url in others.items()}
     for url, (answer, raw) in answers.items():
         if isinstance(answer, CtlError):
             report = NodeReport(
-                node_id=ids.get(url),
+                node_id=names.get(url),
                 management=url,
-                raft=_raft(members, ids.get(url)),
-                error=NodeError(answer.code, answer.message),
+                raft=_raft(members, names.get(url)),
+                error=NodeError(NO_TIME if isinstance(answer, NoTimeError) else answer.code, answer.message),
             )
         else:
             report = NodeReport(
@@ -542,7 +540,7 @@ def _reports(
         known = rows.get(report.node_id or 0)
         if report.node_id is None:
             nameless.append(report)
-        elif known is None:
+        elif known is None or known.status is None:
             rows[report.node_id] = report
         elif known.status is not None and report.status is not None and known.status.cluster != report.status.cluster:
             detail = f"node {report.node_id} of another cluster, {printable(report.status.cluster)!r}"

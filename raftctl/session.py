@@ -101,9 +101,11 @@ class Session:
 
 def nobody_answers(survey: Survey) -> CtlError:
     """Return why nothing can be done; a refused token is not an unreachable node."""
+    from raftctl.survey import NO_TIME
+
     errors = [node.error for node in survey.nodes if node.error is not None]
     told = "; ".join(f"{error.detail}" for error in errors)
-    refused = next((error for error in errors if error.code not in {"unreachable", "not_an_endpoint"}), None)
+    refused = next((error for error in errors if error.code not in {"unreachable", "not_an_endpoint", NO_TIME}), None)
     if refused is not None:
         return CtlError(refused.code, told, hint="see --token-file" if refused.code in {"unauthorized", "forbidden"} else "")
     from raftctl.plain_http import NO_HOST

@@ -18,10 +18,15 @@ EVERYBODY: Final[Container[int]] = range(1 << 64)
 """Every node's id, and 0 for an endpoint of whom no id is known: for a look on which a refusal rests, whoever it is about."""
 
 
+NO_TIME: Final = "no_time"
+"""The code of a row of whom nothing is known, because there was no time to ask or to hear it."""
+
+
 class Absence(enum.StrEnum):
     """Why a node is not counted as up though it may answer us, in the words that follow its name."""
 
     DOWN = "is down"
+    UNKNOWN = "was not asked for lack of time"
     NOT_ADMITTED = "is not admitted"
     FENCED = "is fenced"
     UNREACHED = "is not reached by its leader"
@@ -43,18 +48,29 @@ class NodeReport(msgspec.Struct, frozen=True, kw_only=True):
     raw: Mapping[str, object] | None = None
     error: NodeError | None = None
 
+    @property
+    def is_unknown(self) -> bool:
+        """Whether nothing is known of it, not even that it does not answer."""
+        return self.error is not None and self.error.code == NO_TIME
+
 
 class Quorum(msgspec.Struct, frozen=True):
-    """`tolerance`: how many more voters may fail before writes stop."""
+    """`tolerance`: how many more voters may fail before writes stop. `unknown`: voters whom there was no time to ask."""
 
     voters: int
     needed: int
     reachable: int
     tolerance: int
+    unknown: int = 0
 
     @property
     def reached(self) -> bool:
         return self.voters > 0 and self.reachable >= self.needed
+
+    @property
+    def is_lost(self) -> bool:
+        """Not reached, whatever those are whom there was no time to ask."""
+        return self.voters > 0 and self.reachable + self.unknown < self.needed
 
 
 class Survey(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,7 +124,8 @@ class Survey(msgspec.Struct, frozen=True, kw_only=True):
     def _quorum_of(self, config: tuple[int, ...]) -> Quorum:
         needed = len(config) // 2 + 1
         reachable = sum(1 for node_id in config if self.is_up(node_id))
-        return Quorum(len(config), needed, reachable, max(0, reachable - needed))
+        unknown = sum(1 for node_id in config if self.absence(node_id) is Absence.UNKNOWN)
+        return Quorum(len(config), needed, reachable, max(0, reachable - needed), unknown)
 
     def runs(self, node_id: int) -> bool:
         """Answers us, runs its engine, and is a life of the node that the configuration names."""
@@ -126,6 +143,8 @@ class Survey(msgspec.Struct, frozen=True, kw_only=True):
     def absence(self, node_id: int) -> Absence | None:
         """Why it is not counted as up, None if it is. Without a leader nobody tells who reaches whom, and its own word is all."""
         status = self.status(node_id)
+        if status is None and (report := self.report(node_id)) is not None and report.is_unknown:
+            return Absence.UNKNOWN
         if status is None or status.stopped or status.fatal is not None:
             return Absence.DOWN
         lives = self.membership.incarnations.get(node_id, ())
@@ -169,13 +188,13 @@ class Survey(msgspec.Struct, frozen=True, kw_only=True):
         """In one word. A voter that was wiped calls itself a learner until its log tells it that it is none."""
         status = node.status
         if status is None:
-            return "unreachable"
+            return "unknown" if node.is_unknown else "unreachable"
         is_wiped = status.recovering is not None and not status.stopped and self.role(node.node_id) == "voter"
         return "recovering" if is_wiped else status.state
 
     @property
     def down(self) -> list[int]:
-        """Members that do not answer or whose engine does not run."""
+        """Members that do not answer, were not asked, or whose engine does not run."""
         members = {*self.membership.voters, *self.membership.learners}
         return [node_id for node_id in sorted(members) if not self.runs(node_id)]
 

@@ -202,7 +202,8 @@ def left_out(survey: Survey, later: str) -> list[LeftOut]:
         if report.status is not None and not report.status.stopped:
             continue
         detail = report.error.detail if report.error is not None else "no answer"
-        why = f"does not answer ({detail})" if report.status is None else "has its engine stopped"
+        silent = f"was not asked ({detail})" if report.is_unknown else f"does not answer ({detail})"
+        why = silent if report.status is None else "has its engine stopped"
         out.append(LeftOut(report.node_id, f"node {report.node_id} {why}", f"raftctl {later} --node {report.node_id}"))
     return out
 

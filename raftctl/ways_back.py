@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from raftctl.model import NodeStatus
 from raftctl.output.text import listed
-from raftctl.survey import Survey
+from raftctl.survey import Absence, Survey
 
 
 def is_older_copy(survey: Survey, status: NodeStatus) -> bool:
@@ -68,7 +68,9 @@ def to_a_quorum(survey: Survey, *, without: int | None = None) -> str:
     Args:
         without: this one is not to be counted on.
     """
-    down = [node for node in survey.membership.voters if node != without and not survey.is_up(node)]
+    down = [
+        node for node in survey.membership.voters if node != without and survey.absence(node) not in {None, Absence.UNKNOWN}
+    ]
     silent = [node for node in down if survey.status(node) is None]
     lost = [node for node in down if _is_lost(survey, node)]
     ill = [node for node in down if node not in silent and node not in lost]

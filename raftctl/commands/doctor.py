@@ -46,12 +46,13 @@ def _gathered(session: Session) -> Facts:
 
     before = session.client.cluster()
     clocks = session.client.clocks([node.node_id for node in before.nodes if node.status is not None and node.node_id])
-    poll(_LOOK_AGAIN_S, every_s=_LOOK_AGAIN_S)()
     path, mode = _token_file(session)
-    now = session.client.cluster()
+    again = _second_look(session)
+    now = before if again is None else again
     return Facts(
         before=before,
         now=now,
+        has_two_looks=again is not None,
         context=session.settings.context_name,
         endpoints=session.settings.endpoints,
         clocks=_clocks(clocks),
@@ -60,6 +61,20 @@ def _gathered(session: Session) -> Facts:
         version=__version__,
         unfinished_runs=_unfinished(now.cluster),
     )
+
+
+def _second_look(session: Session) -> Survey | None:
+    """Return it; None: there was no time for a whole one."""
+    if session.deadline.left_s > 1.5 * _LOOK_AGAIN_S:
+        poll(_LOOK_AGAIN_S, every_s=_LOOK_AGAIN_S)()
+        survey = session.client.cluster()
+        if not any(node.is_unknown for node in survey.nodes):
+            return survey
+    session.output.warn(
+        f"there was time for one look only within {session.timeout_s:g} s: elections, changes of members and links that last are "
+        "not judged; allow more: --timeout"
+    )
+    return None
 
 
 def _clocks(measured: Mapping[int, tuple[float, float]]) -> dict[int, Clock]:

@@ -126,7 +126,7 @@ def plain_line(sample: Sample) -> str:
     leads = (
         f"node {sample.leader} leads term {sample.term}" if sample.leader is not None else f"no leader, term {sample.term}"
     )
-    lags = [node.lag for node in sample.nodes if node.lag is not None and node.state != "unreachable"]
+    lags = [node.lag for node in sample.nodes if node.lag is not None and node.state not in {"unreachable", "unknown"}]
     lag = f"lag at most {max(lags)}" if lags else "lag not known"
     rate = _number(sample.committed_per_s)
     text = f"{leads}; {sample.up} of {sample.voters} up; committed {sample.committed} ({rate}/s); {lag}; {sample.condition}"

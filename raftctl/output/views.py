@@ -15,7 +15,7 @@ from raftctl.health import Condition, Health
 from raftctl.model import LogId, Replication
 from raftctl.output.tables import Cell, Column, Table, Tone
 from raftctl.output.text import human_ms, printable
-from raftctl.survey import NodeReport, Survey
+from raftctl.survey import NodeReport, Quorum, Survey
 
 _STATE_TONES = {
     "leader": Tone.GOOD,
@@ -23,6 +23,7 @@ _STATE_TONES = {
     "recovering": Tone.WARN,
     "shutdown": Tone.BAD,
     "unreachable": Tone.BAD,
+    "unknown": Tone.WARN,
 }
 
 
@@ -134,11 +135,18 @@ def headline(survey: Survey) -> str:
     )
     if not quorum.voters:
         return f"Cluster {printable(survey.cluster)}: {who}, not initialised"
-    tolerance = f"{quorum.tolerance} more may fail" if quorum.reached else "NO QUORUM: writes are impossible"
-    if quorum.reached and not quorum.tolerance:
-        tolerance = "none more may fail"
     up = f"{quorum.reachable} of {quorum.voters} voters up, {quorum.needed} needed"
-    return f"Cluster {printable(survey.cluster)}: {who}; {up}; {tolerance}"
+    return f"Cluster {printable(survey.cluster)}: {who}; {up}; {_tolerance(quorum)}"
+
+
+def _tolerance(quorum: Quorum) -> str:
+    not_asked = f"{quorum.unknown} not asked for lack of time"
+    if quorum.is_lost:
+        return "NO QUORUM: writes are impossible"
+    if not quorum.reached:
+        return f"{not_asked}, too few to know whether writes are possible"
+    spare = f"{quorum.tolerance} more may fail" if quorum.tolerance else "none more may fail"
+    return f"{spare} ({not_asked})" if quorum.unknown else spare
 
 
 def alarm_lines(survey: Survey) -> list[str]:
@@ -167,7 +175,7 @@ def survey_data(survey: Survey) -> dict[str, Any]:
         "quorum": quorum.needed,
         "reachable": quorum.reachable,
         "failure_tolerance": quorum.tolerance,
-        "has_quorum": quorum.reached,
+        "has_quorum": quorum.reached if quorum.reached or quorum.is_lost or not quorum.voters else None,
         "nodes": [node_data(survey, node) for node in survey.nodes],
     }
 

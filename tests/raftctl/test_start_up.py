@@ -39,6 +39,7 @@ ASKS = {
     "raftctl.http",
     "raftctl.http_client",
     "raftctl.http_values",
+    "raftctl.knocking",
     "raftctl.model",
     "raftctl.parallel",
     "raftctl.plain_http",
