@@ -64,7 +64,7 @@ def expectation(status: NodeStatus | None) -> Expect | None:
 
 
 def perform(session: Session, actions: Sequence[Action], left_out: Sequence[LeftOut] = ()) -> None:
-    """Do all of them, one after the other, and show what happened.
+    """Do all of them and show what happened; whoever takes long to do his part does not keep the next from being told.
 
     Nodes that are left out are warned of before anything is asked or done, are rows of the result, and make it exit with 10.
     Raises: CtlError: the first that was refused or is not seen to be done; `--confirm` names another cluster.
@@ -92,7 +92,7 @@ def perform(session: Session, actions: Sequence[Action], left_out: Sequence[Left
     _ask(session, judged)
     results: list[ActionReply] = []
     try:
-        results.extend(_done(session, action) for action in judged)
+        _do(session, judged, results)
     finally:
         if results:
             _show_results(session, results, [_not_done(actions[0], one) for one in left_out])
@@ -122,44 +122,70 @@ def warn_of(session: Session, findings: Sequence[Finding]) -> None:
             session.output.warn(f"{item.rule}: {item.measured} ({item.verdict}; needs: {item.threshold})")
 
 
-def _done(session: Session, action: Action) -> ActionReply:
-    accepted = "accepted"
+class _Sent(msgspec.Struct, frozen=True):
+    """A request that was made and whose effect was not seen by the node. `how`: in a word, what came of it."""
+
+    action: Action
+    reply: ActionReply
+    how: str
+
+
+def _do(session: Session, actions: Sequence[Action], results: list[ActionReply]) -> None:
+    """Add to `results` what is seen to be done. Raises: CtlError: the first that was refused or is not seen to be done."""
+    waiting: list[_Sent] = []
+    refused: CtlError | None = None
+    for action in actions:
+        try:
+            sent = _sent(session, action)
+        except CtlError as error:
+            refused = error
+            break
+        if sent.reply.observed:
+            results.append(sent.reply)
+        else:
+            waiting.append(sent)
+    if waiting:
+        _see(session, waiting, results)
+    if refused is not None:
+        raise refused
+
+
+def _sent(session: Session, action: Action) -> _Sent:
     try:
-        reply = action.send()
+        return _Sent(action, action.send(), "accepted")
     except CtlError as error:
         if not error.outcome_unknown:
             raise
-        accepted = "sent"
         session.output.note(f"{error.message}; looking whether it came about")
         reply = ActionReply(
             action=action.name, node=action.node or 0, requested=action.requested, changed=True, detail=error.message
         )
-    if reply.observed:
-        return reply
-    detail, last = _look(session, action)
-    if detail is None:
-        raise CtlError(
-            "not_observed",
-            f"{action.what}: {accepted}, but not seen to be done within {session.timeout_s:g} s: "
-            f"{reply.detail or 'no further word'}{f'; last seen: {last}' if last else ''}",
-            hint="it may still come about; see: raftctl status",
-        )
-    return msgspec.structs.replace(reply, observed=True, detail=detail)
+        return _Sent(action, reply, "sent")
 
 
-def _look(session: Session, action: Action) -> tuple[str | None, str]:
-    """Return the sentence that says it is done, or None; and how the cluster looked last, empty if there was no time to look."""
+def _see(session: Session, waiting: Sequence[_Sent], results: list[ActionReply]) -> None:
+    """Look until all is done. Raises: CtlError: `not_observed`, the first that is not within the time."""
     from raftctl.output.views import headline
 
     last = ""
-    while not session.deadline.is_over:
-        survey = session.client.cluster(patient_with=() if action.node is None else [action.node])
-        seen = action.seen(survey)
+    left = list(waiting)
+    while left and not session.deadline.is_over:
+        survey = session.client.cluster(patient_with=[one.action.node for one in left if one.action.node is not None])
+        for one in tuple(left):
+            if (detail := one.action.seen(survey)) is not None:
+                results.append(msgspec.structs.replace(one.reply, observed=True, detail=detail))
+                left.remove(one)
         if survey.statuses and not (last and session.deadline.is_over):  # who was cut short says nothing of the cluster
             last = headline(survey).partition(": ")[2]
-        if seen is not None or not session.deadline.again():
-            return seen, last
-    return None, last
+        if left and not session.deadline.again():
+            break
+    if left:
+        raise CtlError(
+            "not_observed",
+            f"{left[0].action.what}: {left[0].how}, but not seen to be done within {session.timeout_s:g} s: "
+            f"{left[0].reply.detail or 'no further word'}{f'; last seen: {last}' if last else ''}",
+            hint="it may still come about; see: raftctl status",
+        )
 
 
 # -- showing -------------------------------------------------------------------------------------------------------------
@@ -167,7 +193,7 @@ def _look(session: Session, action: Action) -> tuple[str | None, str]:
 
 def _show_results(session: Session, results: Sequence[ActionReply], not_done: Sequence[ActionReply]) -> None:
     """`-o name` prints the nodes at which it was done."""
-    rows = sorted((*results, *not_done), key=lambda row: row.node) if not_done else results
+    rows = sorted((*results, *not_done), key=lambda row: row.node)
     data = [msgspec.to_builtins(row, str_keys=True) for row in rows]
     lines = [f"node {row.node}: {printable(row.detail) if row in not_done else sentence(row)}" for row in rows]
     session.output.show(
@@ -175,7 +201,7 @@ def _show_results(session: Session, results: Sequence[ActionReply], not_done: Se
         data[0] if len(data) == 1 else {"items": data},
         lines,
         items=data,
-        names=[result.node for result in results],
+        names=[row.node for row in rows if row not in not_done],
     )
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from raftctl.deadline import takes
 from raftctl.errors import ExitCode
-from raftctl.session import Session
+from raftctl.session import Session, nobody_answers
 
 if TYPE_CHECKING:
     import typer
@@ -30,7 +30,7 @@ def top(
 ) -> None:
     """Show writes a second, each node's lag over time, and what happens; a line a look when piped. Ctrl-C ends it.
 
-    With -o json or -o jsonl each look is a document on one line.
+    With -o json or -o jsonl each look is a document on one line. With --count it exits with 4 if nobody answers at the last.
     """
     from raftctl.durations import parse_duration
     from raftctl.gauging import Gauges
@@ -45,10 +45,13 @@ def top(
         with Screen(color=session.output.colors_stdout) if on_screen else nullcontext() as screen:
             while True:
                 begun = time.monotonic()
-                sample = gauges.take(begun, session.client.cluster())
+                survey = session.client.cluster()
+                sample = gauges.take(begun, survey)
                 happened.extend(f"{time.strftime('%H:%M:%S')}  {text}" for text in sample.changes)
                 _show(session, screen, sample, gauges, happened)
                 looks += 1
+                if looks == count and not survey.statuses:
+                    raise nobody_answers(survey)
                 if looks == count:
                     return
                 time.sleep(max(0.0, every_s - (time.monotonic() - begun)))

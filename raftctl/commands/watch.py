@@ -42,7 +42,11 @@ def watch(
     unknown = [word for word in kind or [] if word not in KINDS]
     if unknown:
         raise usage(f"--kind {unknown[0]} is none of {', '.join(KINDS)}")
-    deadline = None if seconds is None else time.monotonic() + parse_duration(seconds, "--for")
+    deadline: float | None = None
+    if seconds is not None:
+        for_s = parse_duration(seconds, "--for")
+        deadline = time.monotonic() + for_s
+        session.deadline.begin(for_s, "--for")
     survey = session.survey()
     known = [report.node_id for report in survey.nodes if report.node_id is not None and report.management]
     if node is not None and node not in known:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import heapq
 import math
 import re
 
@@ -13,8 +14,12 @@ from raftctl import deadline, plain_http
 from raftctl.deadline import Deadline
 from raftctl.errors import CtlError
 from raftctl.http import Http
+from raftctl.http_client import HttpClusterClient
+from raftctl.http_values import host_and_port
+from raftctl.knocking import ALONE_S
 from raftctl.plain_http import NoReplyError, no_answer
-from tests.raftctl.fake_cluster import FakeCluster, problem, url
+from raftctl.session import nobody_answers
+from tests.raftctl.fake_cluster import FakeCluster, log_id, problem, url
 from tests.raftctl.rejoin_cluster import mocked
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -58,7 +63,7 @@ def cluster(clock, hanging, monkeypatch):
         return never(request) if (request.url.port or 0) - 9100 in hanging else usual(self, request)
 
     def ask(where, headers, *, connect_timeout_s, timeout_s):
-        if int(where.partition(":910")[2][0]) in hanging:
+        if host_and_port(where)[1] - 9100 in hanging:
             clock.sleep(timeout_s)
             raise NoReplyError(no_answer(timeout_s))
         return fake.ask(where, headers, connect_timeout_s=connect_timeout_s, timeout_s=timeout_s)
@@ -68,19 +73,37 @@ def cluster(clock, hanging, monkeypatch):
     with mocked(monkeypatch) as fake:
         fake.never = never
         monkeypatch.setattr(plain_http, "ask", ask)
-        monkeypatch.setattr("raftctl.http_client.at_once", functools.partial(_at_once, clock))
+        for module in ("http_client", "knocking", "parallel"):
+            monkeypatch.setattr(f"raftctl.{module}.Asking", functools.partial(Asking, clock))
         yield fake
 
 
-def _at_once(clock, ask, items):
-    """Every one begins at the same moment; the time that passes is that of the slowest."""
-    begun, ends, results = clock.now, [], []
-    for item in items:
-        clock.now = begun
-        results.append(ask(item))
-        ends.append(clock.now)
-    clock.now = max(ends, default=begun)
-    return results
+class Asking:
+    """What stands for the threads: those that are added together begin at the same moment; who is first to end comes first."""
+
+    def __init__(self, clock, ask):
+        self.clock = clock
+        self.ask = ask
+        self.came = []
+        self.count = 0
+
+    def add(self, items):
+        begun = self.clock.now
+        for item in items:
+            self.clock.now, self.count = begun, self.count + 1
+            result = self.ask(item)
+            heapq.heappush(self.came, (self.clock.now, self.count, item, result))
+        self.clock.now = begun
+
+    def next(self, within_s=None):
+        if not self.came:
+            return None
+        if within_s is not None and self.came[0][0] > self.clock.now + within_s:
+            self.clock.now += within_s
+            return None
+        at, _count, item, result = heapq.heappop(self.came)
+        self.clock.now = max(self.clock.now, at)
+        return item, result
 
 
 BEGUN = 1000.0
@@ -213,7 +236,125 @@ def test_a_refusal_of_a_run_waits_for_all_silent_nodes_at_once(raftctl, clock, h
 def test_keys_are_not_waited_for_at_one_silent_node_after_the_other(raftctl, clock, hanging):
     hanging |= {1, 2, 3}
     raftctl("kv put colour blue --timeout 0", code=4)
-    assert clock.now == pytest.approx(BEGUN + 1 + 1 + 5)
+    assert clock.now == pytest.approx(BEGUN + ALONE_S + 1 + 5)
+
+
+@pytest.mark.parametrize("line", ["kv put colour blue", "kv get colour", "kv delete colour", "kv list"])
+@pytest.mark.parametrize("silent", [{1}, {2}, {3}, {1, 3}])
+def test_keys_are_there_at_once_beside_nodes_that_hang(cluster, raftctl, clock, hanging, line, silent):
+    cluster.keys[b"colour"] = (b"red", 1)
+    hanging |= silent
+    raftctl(line)
+    assert clock.now <= BEGUN + ALONE_S
+
+
+def test_a_key_is_read_beside_an_endpoint_that_hangs_however_little_time_there_is(cluster, raftctl, clock, hanging):
+    cluster.keys[b"colour"] = (b"red", 1)
+    hanging.add(8)
+    raftctl(f"kv get colour -e {url(8)} -e {url(1)} --timeout 500ms")
+    assert clock.now <= BEGUN + ALONE_S
+
+
+def test_members_are_asked_as_soon_as_one_endpoint_names_them(cluster, raftctl, clock, hanging, monkeypatch):
+    def ask(where, *words, **more):
+        asked.append((where, clock.now))
+        return usual(where, *words, **more)
+
+    usual, asked = plain_http.ask, []
+    monkeypatch.setattr(plain_http, "ask", ask)
+    hanging.add(8)
+    told = raftctl(f"status -e {url(8)} -e {url(1)} --timeout 2s").out
+    assert [(f"{url(node)}/v1/status", BEGUN) for node in (8, 1, 2, 3)] == asked
+    assert "3 of 3 voters up, 2 needed; 1 more may fail" in told
+
+
+def test_a_member_that_answers_at_an_endpoint_of_another_name_is_not_waited_for_at_its_own(cluster, raftctl, clock, hanging):
+    for status in cluster.nodes.values():
+        for node, address in status["membership"]["nodes"].items():
+            address["management"] = url(int(node) + 10)
+    hanging |= {11, 12, 13}
+    assert [url(node) for node in (1, 2, 3)] == [row["management"] for row in raftctl("nodes -o json").data["nodes"]]
+    assert clock.now == BEGUN
+
+
+@pytest.fixture
+def late(cluster, clock, monkeypatch):
+    """Node 1 answers when all the time of the command is over: the others cannot be asked any more."""
+
+    def ask(where, *words, **more):
+        clock.sleep(3.0)
+        return cluster.ask(where, *words, **more)
+
+    monkeypatch.setattr(plain_http, "ask", ask)
+
+
+@pytest.mark.usefixtures("late")
+def test_who_was_not_asked_for_lack_of_time_is_not_down_and_no_verdict_rests_on_it(cluster, raftctl):
+    health = raftctl(f"health -e {url(1)} --timeout 3s", code=10).out
+    assert "1 of 3 voters up, 2 needed; 2 not asked for lack of time, too few to know whether writes are possible" in health
+    assert "NO QUORUM" not in health
+    assert "is down" not in health
+    assert "node 2 was not asked for lack of time" in health
+    data = raftctl(f"status -o json -e {url(1)} --timeout 3s").data
+    assert (None, ["leader", "unknown", "unknown"]) == (data["has_quorum"], [node["state"] for node in data["nodes"]])
+    assert {"no_time"} == {node["error"]["code"] for node in data["nodes"][1:]}
+
+
+@pytest.mark.usefixtures("late")
+def test_no_election_is_said_to_be_needed_when_the_leader_may_be_one_of_those_that_were_not_asked(cluster, raftctl):
+    cluster.lead(None)
+    assert "no node that was asked leads" in raftctl(f"health -e {url(1)} --timeout 3s", code=10).out
+    found = raftctl(f"doctor -o json -e {url(1)} --timeout 3s", code=10).data["findings"]
+    assert {("answers", "allow more time: --timeout")} == {(one["rule"], one["fix"]) for one in found}
+
+
+def test_nobody_asked_in_time_is_nobody_who_answers(clock):
+    http = Http(request_timeout_s=5.0, deadline=Deadline(2.0))
+    clock.sleep(2.0)
+    survey = HttpClusterClient(http, [url(1), url(2)]).cluster()
+    assert [True, True] == [node.is_unknown for node in survey.nodes]
+    assert ("unreachable", 4) == (nobody_answers(survey).code, nobody_answers(survey).exit_code)
+
+
+@pytest.mark.parametrize("seconds", ["1s", "500ms"])
+def test_a_doctor_without_time_for_a_second_look_keeps_the_first(raftctl, clock, hanging, seconds):
+    hanging.add(3)
+    result = raftctl(f"doctor -o json --timeout {seconds}", code=10)
+    assert {("answers", 3), ("tolerance", None)} == {(one["rule"], one["node"]) for one in result.data["findings"]}
+    (warning,) = result.document["warnings"]
+    assert "there was time for one look only" in warning
+    assert clock.now <= BEGUN + 1.000001
+
+
+@pytest.mark.parametrize("line", ["snapshot --all", "purge-log --all --upto 40 --yes"])
+@pytest.mark.parametrize("silent", [{1}, {2}, {3}])
+def test_who_answers_is_served_beside_a_node_that_hangs(cluster, raftctl, clock, hanging, line, silent):
+    hanging |= silent
+    done = raftctl(f"{line} --timeout 2s -o json", code=10)
+    assert [node not in silent for node in (1, 2, 3)] == [item["observed"] for item in done.data["items"]]
+    assert clock.now <= BEGUN + 2.000001
+
+
+def test_whoever_takes_long_to_do_his_part_does_not_keep_the_next_from_being_told(cluster, raftctl, clock):
+    cluster.nodes[1]["snapshot"] = log_id(50)
+    cluster.answers("/v1/trigger/snapshot", cluster.accepted(1, "snapshot"), node=1)
+    result = raftctl("snapshot --all --timeout 3s -o json", code=7)
+    assert [2, 3] == [item["node"] for item in result.data["items"]]
+    assert "a snapshot of node 1 of cluster demo: accepted, but not seen to be done within 3 s" in result.error["message"]
+
+
+@pytest.mark.parametrize("silent", [{1}, {2}, {3}])
+def test_digests_of_those_that_answer_are_compared_beside_a_node_that_hangs(cluster, raftctl, clock, hanging, silent):
+    hanging |= silent
+    data = raftctl("verify digest --timeout 2s -o json", code=10).data
+    assert (True, list(silent)) == (data["equal"], [row["node"] for row in data["nodes"] if row["error"]])
+    assert clock.now <= BEGUN + 2.000001
+
+
+def test_watch_ends_when_its_time_is_up_though_nobody_answers(raftctl, clock, hanging):
+    hanging |= {1, 2, 3}
+    assert "no node answers" in raftctl("watch --for 3s", code=4).err
+    assert clock.now <= BEGUN + 3.000001
 
 
 def test_a_person_may_think_as_long_as_they_like(clock):

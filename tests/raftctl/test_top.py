@@ -105,6 +105,13 @@ def test_a_sparkline_has_the_highest_bar_for_the_largest_value_that_counts():
     assert "" == sparkline([1], 0, full=1, unicode=True)
 
 
+def test_nobody_answers_at_the_last_look_is_4(cluster, raftctl):
+    cluster.down |= dict.fromkeys((1, 2, 3), REFUSED)
+    result = raftctl("top --count 1", code=4)
+    assert "no leader" in result.out
+    assert "no node answers" in result.err
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_terminal_is_given_back_whatever_happens(capsys, number):
     before = signal.getsignal(signal.SIGTERM)
@@ -144,4 +151,4 @@ def test_a_program_gets_a_document_a_line(cluster, raftctl, form):
 
 def test_nobody_answering_is_shown_and_looked_at_again(cluster, raftctl):
     cluster.down |= dict.fromkeys((1, 2, 3), REFUSED)
-    assert ["unreachable"] * 2 == raftctl("top --count 2 --interval 50ms -o name").out.split()
+    assert ["unreachable"] * 2 == raftctl("top --count 2 --interval 50ms -o name", code=4).out.split()
