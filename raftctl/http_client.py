@@ -79,9 +79,7 @@ class HttpClusterClient:
             answers = self._look_around(self._http.patience_s)
         members = _members(answers.values())
         homes, found = _homes(members), _found(answers.values())
-        self._inventory |= {
-            place for address in members.values() if (place := host_and_port(address.management)) is not None
-        }
+        self._take_down(members)
         if self._http.has_time and _silent_leader(answers, members) is not None:
             known = [url for url, answer in answers.items() if not _is_silent(answer)]
             answers |= self._ask_all(known, self._http.look_timeout_s)  # by now another one may lead
@@ -97,6 +95,12 @@ class HttpClusterClient:
             if not isinstance(answer[0], NoTimeError):
                 self._known.note(url, is_silent=_is_silent(answer))
         return survey
+
+    def _take_down(self, members: Mapping[int, Address]) -> None:
+        """From here on their addresses are known."""
+        self._inventory |= {
+            place for address in members.values() if (place := host_and_port(address.management)) is not None
+        }
 
     def _look_around(self, within_s: float) -> dict[str, Answer]:
         """Return what endpoints and members say, in that order.
@@ -331,7 +335,7 @@ class HttpClusterClient:
                 knocks.silent[url] = error
                 continue
             if reply.status == 421:
-                leader = self._leader_of(reply)
+                leader = self._leader_of(reply, url)
                 knocks.reach(leader)
                 return self._send_noting(method, leader, path, body, headers)
             if method == "GET" and reply.status >= 500 and _code(reply) == _GAVE_UP:
@@ -391,7 +395,7 @@ class HttpClusterClient:
         url = self._leader_url()
         reply = self._send(url, method, path, body, wait_s)
         if reply.status == 421:
-            url = self._leader_of(reply)
+            url = self._leader_of(reply, url)
             reply = self._send(url, method, path, body, wait_s)
         return _decoded(reply, kind, url)
 
@@ -404,12 +408,17 @@ class HttpClusterClient:
             raise CtlError("no_leader", "no node says that it leads", hint="see: raftctl status")
         return self._urls[self._leader]
 
-    def _leader_of(self, reply: Reply) -> str:
-        """Return where a 421 sends us, if that is one of the cluster's own addresses."""
+    def _leader_of(self, reply: Reply, said_by: str) -> str:
+        """Return where a 421 sends us, if that is one of the cluster's own addresses.
+
+        Who says so names them, too, and answers; only if that is not enough all are asked, which waits for those who do not.
+        """
         problem = _problem(reply)
         leader = problem.leader if problem is not None else None
         if leader is None:
             raise _failure(reply, "the node")
+        if not self._is_known(leader.management):
+            self._take_down(_members(self._ask_all([said_by], self._http.look_timeout_s).values()))
         if not self._is_known(leader.management):
             self.cluster()
         url = self._urls.get(leader.id, leader.management or "")

@@ -255,6 +255,16 @@ def test_a_key_is_read_beside_an_endpoint_that_hangs_however_little_time_there_i
     assert clock.now <= BEGUN + ALONE_S
 
 
+def test_a_leader_that_is_no_endpoint_is_found_without_waiting_for_an_endpoint_that_hangs(cluster, raftctl, clock, hanging):
+    cluster.lead(2)
+    hanging.add(8)
+    moved = problem(421, "not_leader", leader={"id": 2, "management": url(2)})
+    cluster.answers("/v1/kv/colour", moved, method="PUT", node=1)
+    raftctl(f"kv put colour blue -e {url(8)} -e {url(1)}")
+    assert [1, 2] == [node for _, node, _, _ in cluster.mutations]
+    assert clock.now <= BEGUN + ALONE_S
+
+
 def test_members_are_asked_as_soon_as_one_endpoint_names_them(cluster, raftctl, clock, hanging, monkeypatch):
     def ask(where, *words, **more):
         asked.append((where, clock.now))
