@@ -74,7 +74,7 @@ def _ended_how(current: Run, arguments: Sequence[str], *, by_typer: bool) -> int
         return error.exit_code
     except KeyboardInterrupt:
         interrupts.settled()
-        current.session.output.error(CtlError("interrupted", "interrupted"))
+        current.session.output.error(current.session.changes.interrupted())
         return ExitCode.INTERRUPTED
     except OutputLostError as lost:
         interrupts.settled()

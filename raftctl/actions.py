@@ -186,6 +186,7 @@ def _see(session: Session, waiting: Sequence[_Sent], results: list[ActionReply])
             f"{left[0].reply.detail or 'no further word'}{f'; last seen: {last}' if last else ''}",
             hint="it may still come about; see: raftctl status",
         )
+    session.changes.seen()
 
 
 # -- showing -------------------------------------------------------------------------------------------------------------

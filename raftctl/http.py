@@ -10,11 +10,12 @@ from __future__ import annotations
 import functools
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from raftctl import plain_http
+from raftctl.changes import Changes
 from raftctl.deadline import Deadline
 from raftctl.errors import CtlError
 from raftctl.http_values import NO_TLS_FILES, REPLY_BYTES_MAX, Reply, Tls
@@ -54,7 +55,7 @@ class Http:
         tls: Tls = NO_TLS_FILES,
         read_only: bool = False,
         verbose: bool = False,
-        on_change: Callable[[], None] = lambda: None,
+        changes: Changes | None = None,
     ) -> None:
         self._request_timeout_s = request_timeout_s
         self._deadline = deadline or Deadline(0.0)
@@ -64,7 +65,7 @@ class Http:
         self._tls = tls
         self._read_only = read_only
         self._verbose = verbose
-        self._on_change = on_change
+        self._changes = changes or Changes()
 
     @property
     def look_timeout_s(self) -> float:
@@ -105,13 +106,12 @@ class Http:
         left_s = self._deadline.left_s
         if left_s <= 0.0:
             raise self._out_of_time(method, url)
-        if method != "GET":
-            self._on_change()
         all_headers = self._headers(headers, with_token=with_token)
         timeout_s = self._request_timeout_s if within_s is None else within_s
         connect_timeout_s, timeout_s = min(timeout_s, left_s), min(timeout_s + wait_s, left_s)
         cut_by = self._deadline.option if timeout_s < _ENOUGH_S and left_s < self._request_timeout_s else None
-        with _told_of(method, url, cut_by), self._shown(method, url) as seen:
+        under_way = self._changes.under_way(method, url)
+        with under_way as answered, _told_of(method, url, cut_by), self._shown(method, url) as seen:
             if method == "GET" and _is_plain(url):
                 reply = self._ask(url, all_headers, connect_timeout_s, timeout_s)
             else:
@@ -119,6 +119,7 @@ class Http:
                     method, url, body, all_headers, connect_timeout_s=connect_timeout_s, timeout_s=timeout_s
                 )
             seen.append(str(reply.status))
+            answered(reply.status)
         return reply
 
     def _out_of_time(self, method: str, url: str) -> CtlError:

@@ -36,7 +36,7 @@ _MEANINGS: Final = {
     ExitCode.NOT_FOUND: "no such node, key or run",
     ExitCode.MISMATCH: "two things that should be equal are not",
     ExitCode.DECLINED: "you said no",
-    ExitCode.INTERRUPTED: "interrupted, after undoing",
+    ExitCode.INTERRUPTED: "interrupted; a runbook was undone first, of any other change the message says whether it may have been carried out",
 }
 _EXAMPLES: Final = {
     "status": "raftctl status -o wide",

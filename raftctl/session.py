@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Container, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from raftctl.changes import Changes
 from raftctl.confirm import Tier, check_name, confirm
 from raftctl.deadline import Deadline, Takes
 from raftctl.errors import CtlError, ExitCode
@@ -25,6 +26,7 @@ class Session:
         self.flags = flags
         self.settings = Settings(flags)
         self.output = Output(self.settings)
+        self.changes = Changes(self._has_acted)
         self.exit_code = ExitCode.DONE
         self.explains = False
         self.takes = Takes()
@@ -66,7 +68,7 @@ class Session:
             tls=Tls(settings.cacert, settings.cert, settings.key),
             read_only=self.flags.dry_run,
             verbose=self.flags.verbose,
-            on_change=self._has_acted,
+            changes=self.changes,
         )
         return HttpClusterClient(http, endpoints)
 

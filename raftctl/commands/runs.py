@@ -195,6 +195,8 @@ def _go_on(session: Session, run: str, how: Callable[[Session, str], None]) -> N
     its = _its_session(session, run_id)
     try:
         how(its, run_id)
+    except KeyboardInterrupt as interrupt:
+        raise its.changes.interrupted() from interrupt
     finally:
         if its is not session:
             its.close()

@@ -191,6 +191,7 @@ def abort(session: Session, run_id: str) -> None:
 
 def _go_on(session: Session, run_id: str, *, undo: bool) -> None:
     session.deadline.lift()
+    session.changes.look_with = f"raftctl runs show {run_id}"
     journal, file = Journal.reopen(run_id)
     try:
         runbook = runbook_of(file.began)

@@ -15,6 +15,7 @@ from tests.raftctl.fake_cluster import FakeCluster
 
 ALWAYS = {
     "raftctl",
+    "raftctl.changes",
     "raftctl.command_table",
     "raftctl.commands",
     "raftctl.config_file",
