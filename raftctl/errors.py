@@ -48,6 +48,7 @@ EXIT_CODES: Final[Mapping[str, ExitCode]] = {
     "port_taken": ExitCode.CONFLICT,
     "not_observed": ExitCode.NOT_OBSERVED,
     "reply_lost": ExitCode.NOT_OBSERVED,
+    "unclear_answer": ExitCode.NOT_OBSERVED,
     "out_of_time": ExitCode.NOT_OBSERVED,
     "undone": ExitCode.UNDONE,
     "needs_attention": ExitCode.ATTENTION,
@@ -142,7 +143,7 @@ _BY_STATUS: Final[Mapping[int, ExitCode]] = {
     504: ExitCode.NOT_OBSERVED,
 }
 
-UNKNOWN_OUTCOMES: Final = frozenset({"outcome_unknown", "timed_out", "reply_lost"})
+UNKNOWN_OUTCOMES: Final = frozenset({"outcome_unknown", "timed_out", "reply_lost", "unclear_answer"})
 """After these the effect may or may not come: look, do not repeat."""
 
 

@@ -351,10 +351,11 @@ class HttpClusterClient:
 
     def _send_noting(self, method: str, url: str, path: str, body: bytes | None, headers: Mapping[str, str] | None) -> Reply:
         try:
-            return self._http.send(method, url + path, body=body, headers=headers)
+            reply = self._http.send(method, url + path, body=body, headers=headers)
         except CtlError:
             self._known.note(url, is_silent=True)
             raise
+        return _of_ours(reply, method, url)
 
     def _knock_at(self, url: str) -> CtlError | None:
         """Return why it does not answer. Who was silent before is given all the patience of a request."""
@@ -585,6 +586,19 @@ def _not_an_endpoint(where: str, why: str) -> CtlError:
         f"{where} answers, but not as a management endpoint does: {printable(why)}",
         hint="check the endpoints: raftctl context list",
     )
+
+
+def _of_ours(reply: Reply, method: str, url: str) -> Reply:
+    """Return a reply about a key, unless it says "done" and is no endpoint's: whoever that is has no keys.
+
+    Raises: CtlError: `not_an_endpoint`; after a change `unclear_answer`, for it may have been handed on to one of ours.
+    """
+    if not 200 <= reply.status < 300 or "x-raft-node" in reply.headers:
+        return reply
+    error = _not_an_endpoint(url, "its reply lacks X-Raft-Node")
+    if method == "GET":
+        raise error
+    raise CtlError("unclear_answer", f"{method} was answered with {reply.status}, and {error.message}", hint=error.hint)
 
 
 def _check(reply: Reply, where: str) -> None:

@@ -31,6 +31,8 @@ _TELL_AFTER_S = 1.0
 _PASSING = frozenset(
     {"no_leader", "no_quorum", "not_leader", "leadership_lost", "transfer_in_progress", "overloaded", "unreachable"}
 )
+_WHO_ANSWERS = "are the nodes running? see: raftctl status"
+_LONGER = "until --timeout is over it is repeated, as one and the same write"
 
 
 @takes(_TRY_FOR_S)
@@ -54,8 +56,9 @@ def put(
             "plan", {"key": key, "bytes": len(data)}, [f"would write {len(data)} bytes to {key}"], names=[key]
         )
         return
-    reply = _until_decided(
+    reply = _written(
         session,
+        key,
         lambda: session.client.kv_put(key.encode(), data, revision=if_revision, create=if_absent, request_id=request_id),
     )
     _show_write(session, key, "written", reply)
@@ -80,8 +83,8 @@ def delete(
         data = {"key": key, "revision": None, "log_id": None, "changed": False, "observed": True}
         session.output.show("kv-write", data, [f"nothing to delete: there is no key {printable(key)}"], names=[key])
         return
-    reply = _until_decided(
-        session, lambda: session.client.kv_delete(key.encode(), revision=if_revision, request_id=request_id)
+    reply = _written(
+        session, key, lambda: session.client.kv_delete(key.encode(), revision=if_revision, request_id=request_id)
     )
     _show_write(session, key, "deleted", reply)
 
@@ -184,6 +187,23 @@ def _value(value: str | None, file: Path | None) -> bytes:
         raise usage(f"{file} cannot be read: {error.strerror}") from error
 
 
+def _written(session: Session, key: str, attempt: Callable[[], WriteReply]) -> WriteReply:
+    """Return the reply to a write; where nobody knows whether it was carried out, say how to look."""
+    from raftctl.output.text import for_shell
+
+    session.changes.look_with = f"raftctl kv get {for_shell(key)}"
+    try:
+        reply = _until_decided(session, attempt)
+    except CtlError as error:
+        if error.code == "unclear_answer":
+            error.hint = f"{error.hint}; then look with: {session.changes.look_with}"
+        elif error.outcome_unknown:
+            error.hint = f"it may have been carried out; look with: {session.changes.look_with}; {_LONGER}"
+        raise
+    session.changes.seen()
+    return reply
+
+
 def _until_decided(session: Session, attempt: Callable[[], T]) -> T:
     """Ask until the answer is final. Repeating a write is safe: its request id makes it happen once.
 
@@ -197,7 +217,8 @@ def _until_decided(session: Session, attempt: Callable[[], T]) -> T:
         try:
             return attempt()
         except CtlError as error:
-            if error.code not in _PASSING and error.code != "out_of_time" and not error.outcome_unknown:
+            may_pass = error.code in _PASSING or error.code == "out_of_time" or error.outcome_unknown
+            if not may_pass or error.code == "unclear_answer":
                 raise
             unknown = error if error.outcome_unknown else unknown
             if not session.deadline.again(every_s=0.2):
@@ -213,7 +234,8 @@ def _given_up(last: CtlError, unknown: CtlError | None, tried_for_s: float) -> C
     told = whole.message if whole is last else f"{whole.message}; then: {last.message}"
     if tried_for_s:
         told += f"; given up after {tried_for_s:g} s (--timeout)"
-    return CtlError(whole.code, told, hint=whole.hint or last.hint, rule_ids=whole.rule_ids, status=whole.status)
+    hint = whole.hint or last.hint or _WHO_ANSWERS
+    return CtlError(whole.code, told, hint=hint, rule_ids=whole.rule_ids, status=whole.status)
 
 
 def _show_write(session: Session, key: str, verb: str, reply: WriteReply) -> None:

@@ -37,6 +37,25 @@ def _escaped(character: str) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
+def for_shell(word: str) -> str:
+    """Return one argument as it must be typed; control characters, and bytes that are no text, as bash, zsh and ksh read them."""
+    import shlex
+
+    before = "-- " if word.startswith("-") else ""
+    if word.isprintable():
+        return before + shlex.quote(word)
+    escaped = "".join(_as_typed(character) for character in word)
+    return f"{before}$'{escaped}'"
+
+
+def _as_typed(character: str) -> str:
+    if character in "\\'":
+        return f"\\{character}"
+    if character.isprintable():
+        return character
+    return "".join(f"\\x{byte:02x}" for byte in character.encode("utf-8", "surrogateescape"))
+
+
 def human_bytes(count: float) -> str:
     """Return `1.5 MiB`."""
     for unit in ("B", "KiB", "MiB", "GiB"):

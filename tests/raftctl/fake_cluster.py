@@ -191,7 +191,9 @@ class FakeCluster:
         if path.startswith("/v1/kv") and self.leader is None:
             return problem(503, "no_leader")
         if path.startswith("/v1/kv"):
-            return self._key_value(request)
+            reply = self._key_value(request)
+            reply.headers["x-raft-node"] = str(node)
+            return reply
         return self._act(node, path, body)
 
     def ask(

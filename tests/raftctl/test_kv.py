@@ -174,3 +174,51 @@ def test_a_write_whose_outcome_is_unknown_is_sent_to_no_other_node(cluster, raft
     cluster.answers("/v1/kv/colour", problem(504, "outcome_unknown"), method="PUT", node=1)
     raftctl("kv put colour blue", code=None)
     assert {1} == {node for _, node, _, _ in cluster.mutations}
+
+
+@pytest.mark.parametrize(
+    ("key", "typed"),
+    [("colour", "colour"), ("it's", """'it'"'"'s'"""), ("-a b", "-- '-a b'"), ("a\n'", "$'a\\x0a\\''"), ("ü", "'ü'")],
+)
+def test_after_a_lost_reply_the_hint_is_the_command_that_shows_the_key(cluster, raftctl, key, typed):
+    cluster.answers(f"/v1/kv/{key}", *[httpx.ReadTimeout("slow")] * 9, method="PUT")
+    hint = raftctl("kv put --timeout 0 -o json --", key, "blue", code=7).error["hint"]
+    assert hint.startswith(
+        f"it may have been carried out; look with: raftctl kv get {typed}; until --timeout is over it is repeated"
+    )
+
+
+@pytest.mark.parametrize(("line", "method"), [("kv put colour blue", "PUT"), ("kv delete colour", "DELETE")])
+def test_an_unknown_outcome_speaks_of_nothing_that_a_user_of_this_program_cannot_do(cluster, raftctl, line, method):
+    cluster.keys[b"colour"] = (b"red", 7)
+    unknown = problem(504, "outcome_unknown", hint="read the key, or repeat with the same Idempotency-Key")
+    cluster.answers("/v1/kv/colour", *[unknown] * 9, method=method)
+    hint = raftctl(f"{line} --timeout 0 -o json", code=7).error["hint"]
+    assert "raftctl kv get colour; until --timeout is over it is repeated, as one and the same write" in hint
+    assert "Idempotency-Key" not in hint
+
+
+@pytest.mark.parametrize("headers", [{}, {"etag": '"2aa6-5ee"'}, {"etag": '"7"'}])
+def test_a_page_of_another_server_is_no_value(cluster, raftctl, headers):
+    page = httpx.Response(200, text="<html>It works!</html>", headers=headers)
+    cluster.answers("/v1/kv/colour", page, method="GET")
+    got = raftctl("kv get colour", code=4)
+    assert "" == got.out
+    assert f"{url(1)} answers, but not as a management endpoint does: its reply lacks X-Raft-Node" in got.err
+    assert "hint: check the endpoints: raftctl context list" in got.err
+
+
+@pytest.mark.parametrize(("line", "method"), [("kv put colour blue", "PUT"), ("kv delete colour", "DELETE")])
+def test_whether_another_server_has_handed_a_write_on_is_not_known(cluster, raftctl, line, method):
+    cluster.keys[b"colour"] = (b"red", 7)
+    cluster.answers("/v1/kv/colour", httpx.Response(200, text="<html>It works!</html>"), method=method)
+    error = raftctl(f"{line} -o json", code=7).error
+    assert f"{method} was answered with 200, and {url(1)} answers, but not as a management" in error["message"]
+    assert "check the endpoints: raftctl context list; then look with: raftctl kv get colour" == error["hint"]
+    assert 1 == len(cluster.mutations)
+
+
+def test_a_read_that_nobody_answers_in_time_says_what_to_look_at(cluster, raftctl):
+    cluster.answers("/v1/kv/colour", *[httpx.ReadTimeout("slow")] * 9, method="GET")
+    error = raftctl(f"kv get colour -e {url(1)} --timeout 0 -o json", code=4).error
+    assert "are the nodes running? see: raftctl status" == error["hint"]
