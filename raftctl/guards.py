@@ -17,7 +17,7 @@ from raftctl.errors import CtlError, usage
 from raftctl.model import NodeStatus, index_of
 from raftctl.output.text import human_bytes, human_ms, listed
 from raftctl.survey import Absence, Survey
-from raftctl.ways_back import is_older_copy, of_gone, of_new_life, of_older_copy, of_silent, to_a_quorum
+from raftctl.ways_back import is_older_copy, no_leader, of_gone, of_new_life, of_older_copy, of_silent, to_a_quorum
 
 LAG_MAX: Final = 5000
 """Entries another voter may be behind: openraft's replication_lag_threshold."""
@@ -116,10 +116,10 @@ def _hints(failed: Sequence[Finding]) -> str:
 
 def has_leader(survey: Survey) -> Finding:
     leader = survey.leader
-    measured = f"node {leader.node_id} leads term {leader.term}" if leader is not None else "no node leads"
-    return finding(
-        "one-leader", leader is not None, measured, "a leader", hint="raftctl elect --node N makes a node campaign"
-    )
+    if leader is not None:
+        return finding("one-leader", True, f"node {leader.node_id} leads term {leader.term}", "a leader")
+    measured, hint = no_leader(survey)
+    return finding("one-leader", False, measured, "a leader", hint=hint)
 
 
 def transfer_rules(survey: Survey, to: int) -> list[Finding]:

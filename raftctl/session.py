@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from raftctl.client import ClusterClient
     from raftctl.survey import Survey
 
+_ELECTIONS: Final = 10
+"""So many election timeouts a cluster with a quorum has to find a leader: votes may be split more than once."""
+_ELECT_S_MIN: Final = 3.0
+"""As long as what has just come about takes to be known to all."""
+
 
 class Session:
     """One run of one command. `exit_code`: for commands whose answer is their exit code; `takes`: what `--timeout` means."""
@@ -86,6 +91,24 @@ class Session:
         if not survey.statuses:
             raise nobody_answers(survey)
         self.seen = survey
+        return survey
+
+    def survey_with_leader(self, *, patient_with: Container[int] = ()) -> Survey:
+        """Look around for what only a leader can do: while a quorum is up and nobody leads, again, for a few elections.
+
+        Args:
+            patient_with: as in `ClusterClient.cluster`.
+        Returns: the last look; nobody may lead in it.
+        Raises: CtlError: nobody answers at all.
+        """
+        survey = self.survey(patient_with=patient_with)
+        election_ms = max((status.election_timeout_max_ms or 0.0 for status in survey.statuses), default=0.0)
+        elections = Deadline(max(_ELECTIONS * election_ms / 1000, _ELECT_S_MIN))
+        while survey.leader is None and survey.quorum.reached and not elections.is_over and self.deadline.again():
+            seen = self.client.cluster(patient_with=patient_with)
+            if not seen.statuses or (seen.leader is None and seen.quorum.unknown):  # cut short: the one before says more
+                break
+            self.seen = survey = seen
         return survey
 
     def check_name(self, cluster: str) -> None:

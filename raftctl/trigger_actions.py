@@ -13,6 +13,7 @@ from raftctl.model import NodeStatus, index_of
 from raftctl.output.text import human_seconds, listed
 from raftctl.session import Session
 from raftctl.survey import Survey
+from raftctl.ways_back import no_leader
 
 
 def elect(session: Session, survey: Survey, node: int, *, pre_vote: bool) -> Action:
@@ -189,7 +190,8 @@ def leader_of(session: Session, survey: Survey) -> NodeStatus | None:
     Raises: CtlError: nobody leads.
     """
     if survey.leader is None and not session.flags.dry_run:
-        raise CtlError("no_leader", "no node leads", hint="see: raftctl status; raftctl elect --node N makes one campaign")
+        message, hint = no_leader(survey)
+        raise CtlError("no_leader", message, hint=hint)
     return survey.leader
 
 

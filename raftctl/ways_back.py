@@ -62,6 +62,23 @@ def of_silent(survey: Survey, node: int) -> str:
     return f"{start}; only if that is lost, start it with an empty one, then raftctl rejoin-node {node} --blank"
 
 
+def no_leader(survey: Survey) -> tuple[str, str]:
+    """Return that nobody leads, and what helps: a campaign only where a quorum is there to vote."""
+    quorum = survey.quorum
+    if not quorum.voters:
+        return "no node leads", "a cluster is born by raftctl init; see: raftctl status"
+    if quorum.unknown:
+        return "no node that was asked leads, and there was no time to ask all", "allow more: --timeout"
+    if not quorum.reached:
+        told = f"no node leads: {quorum.reachable} of {quorum.voters} voters up, {quorum.needed} needed"
+        return told, f"bring voters back, no election can be won before: {to_a_quorum(survey)}; see: raftctl doctor"
+    named = next((status.leader for status in survey.statuses if status.term == survey.term and status.leader), None)
+    if named is not None and survey.status(named) is None:
+        told = f"no node that answers leads; the others name node {named}, which does not answer"
+        return told, "can it be reached from here? see: raftctl doctor; raftctl elect --node N makes another one campaign"
+    return "no node leads", "see: raftctl status; raftctl elect --node N makes one campaign"
+
+
 def to_a_quorum(survey: Survey, *, without: int | None = None) -> str:
     """Return what brings back the voters that are missing.
 

@@ -144,7 +144,7 @@ def runtime_config_set(
     from raftctl.trigger_actions import leader_of, reached
 
     flags = dict(map(_parse_flag, setting))
-    survey = session.survey(patient_with=() if node is None else [node])
+    survey = session.survey_with_leader() if node is None else session.survey(patient_with=[node])
     leader = leader_of(session, survey) if node is None else None
     chosen = node or (leader.node_id if leader is not None else survey.statuses[0].node_id)
     before = reached(survey, chosen).runtime_config

@@ -22,7 +22,7 @@ def add(
     from raftctl.commands.change import parse_member
 
     node, address = parse_member(member)
-    perform(session, [member_actions.add(session, session.survey(), node, address)])
+    perform(session, [member_actions.add(session, session.survey_with_leader(), node, address)])
 
 
 def promote(session: Session, node: NodeArgument) -> None:
@@ -31,7 +31,7 @@ def promote(session: Session, node: NodeArgument) -> None:
     from raftctl.actions import perform
     from raftctl.survey import EVERYBODY
 
-    perform(session, [member_actions.promote(session, session.survey(patient_with=EVERYBODY), node)])
+    perform(session, [member_actions.promote(session, session.survey_with_leader(patient_with=EVERYBODY), node)])
 
 
 def demote(session: Session, node: NodeArgument) -> None:
@@ -40,7 +40,7 @@ def demote(session: Session, node: NodeArgument) -> None:
     from raftctl.actions import perform
     from raftctl.survey import EVERYBODY
 
-    perform(session, [member_actions.demote(session, session.survey(patient_with=EVERYBODY), node)])
+    perform(session, [member_actions.demote(session, session.survey_with_leader(patient_with=EVERYBODY), node)])
 
 
 def remove(session: Session, node: NodeArgument) -> None:
@@ -49,4 +49,4 @@ def remove(session: Session, node: NodeArgument) -> None:
     from raftctl.actions import perform
     from raftctl.survey import EVERYBODY
 
-    perform(session, [member_actions.remove(session, session.survey(patient_with=EVERYBODY), node)])
+    perform(session, [member_actions.remove(session, session.survey_with_leader(patient_with=EVERYBODY), node)])

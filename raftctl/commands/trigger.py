@@ -6,7 +6,7 @@ Source: contract sections 3 and 5.
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 from raftctl.session import Session
@@ -44,7 +44,7 @@ def heartbeat(session: Session) -> None:
     from raftctl import trigger_actions
     from raftctl.actions import perform
 
-    perform(session, [trigger_actions.heartbeat(session, session.survey())])
+    perform(session, [trigger_actions.heartbeat(session, session.survey_with_leader())])
 
 
 def snapshot(session: Session, node: NodeOption = None, everywhere: AllOption = False) -> None:
@@ -52,7 +52,7 @@ def snapshot(session: Session, node: NodeOption = None, everywhere: AllOption = 
     from raftctl import trigger_actions
     from raftctl.actions import perform
 
-    survey = session.survey(patient_with=_meant(node, everywhere=everywhere))
+    survey = _looked(session, node, everywhere=everywhere)
     chosen = _chosen(survey, node, everywhere=everywhere)
     perform(
         session,
@@ -72,7 +72,7 @@ def purge_log(
     from raftctl import trigger_actions
     from raftctl.actions import perform
 
-    survey = session.survey(patient_with=_meant(node, everywhere=everywhere))
+    survey = _looked(session, node, everywhere=everywhere)
     chosen = _chosen(survey, node, everywhere=everywhere)
     later = f"purge-log --upto {upto}{' --strict' if strict else ''} --yes"
     perform(
@@ -87,7 +87,8 @@ def transfer_leader(session: Session, to: ToOption) -> None:
     from raftctl import trigger_actions
     from raftctl.actions import perform
 
-    perform(session, [trigger_actions.transfer_leader(session, session.survey(patient_with=[to]), to)])
+    survey = session.survey_with_leader(patient_with=[to])
+    perform(session, [trigger_actions.transfer_leader(session, survey, to)])
 
 
 def allow_next_revert(
@@ -104,18 +105,18 @@ def allow_next_revert(
     from raftctl.durations import parse_duration
 
     action = trigger_actions.allow_next_revert(
-        session, session.survey(), to, allow=allow, ttl_s=parse_duration(ttl, "--ttl", may_be_zero=True)
+        session, session.survey_with_leader(), to, allow=allow, ttl_s=parse_duration(ttl, "--ttl", may_be_zero=True)
     )
     perform(session, [action])
 
 
-def _meant(node: int | None, *, everywhere: bool) -> Container[int]:
-    """Return the nodes that a command without a default is about."""
+def _looked(session: Session, node: int | None, *, everywhere: bool) -> Survey:
+    """Look at the nodes that are meant; by default that is the leader."""
     if everywhere:
         from raftctl.survey import EVERYBODY
 
-        return EVERYBODY
-    return () if node is None else [node]
+        return session.survey(patient_with=EVERYBODY)
+    return session.survey_with_leader() if node is None else session.survey(patient_with=[node])
 
 
 def _chosen(survey: Survey, node: int | None, *, everywhere: bool) -> Sequence[int]:

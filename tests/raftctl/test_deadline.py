@@ -416,3 +416,56 @@ def test_a_change_that_was_not_answered_is_shown(cluster, raftctl, clock, hangin
     cluster.answers("/v1/kv/colour", cluster.never, method="PUT")
     shown = raftctl("kv put colour blue -v --request-timeout 2s").err
     assert f"PUT {url(1)}/v1/kv/colour -> no answer in 2 s, after " in shown
+
+
+# -- who leads ------------------------------------------------------------------------------------------------------------
+
+FOR_THE_LEADER = [
+    "heartbeat",
+    "snapshot",
+    "purge-log --upto 40 --yes",
+    "transfer-leader --to 3 --yes",
+    "allow-next-revert --to 3 --yes --confirm demo",
+    "member add 4=127.0.0.1:9204,http://127.0.0.1:9104 --yes",
+    "member remove 1 --yes --confirm demo",
+    "runtime-config set enable_elect=off --yes",
+]
+
+
+@pytest.mark.parametrize("line", FOR_THE_LEADER)
+def test_the_leader_is_looked_for_again_while_the_others_elect_one(cluster, raftctl, hanging, line):
+    hanging.add(1)
+    before = {node: httpx.Response(200, json=cluster.nodes[node] | {}) for node in (2, 3)}
+    cluster.lead(2, 3)
+    for node, told in before.items():
+        cluster.answers("/v1/status", told, told, method="GET", node=node)  # one look asks them twice
+    raftctl(f"{line} --timeout 20s", code=None)
+    assert 2 == cluster.mutations[0][1]
+
+
+@pytest.mark.parametrize("line", FOR_THE_LEADER)
+def test_nobody_looks_longer_for_a_leader_than_a_few_elections_take(cluster, raftctl, clock, line):
+    cluster.lead(None)
+    error = raftctl(f"{line} -o json", code=11).error
+    assert 3 <= clock.now - BEGUN < 4
+    assert ("no_leader", []) == (error["code"], cluster.mutations)
+
+
+def test_a_leader_that_only_its_followers_reach_is_named(cluster, raftctl, hanging):
+    hanging.add(1)
+    error = raftctl("heartbeat -o json", code=11).error
+    assert "no node that answers leads; the others name node 1, which does not answer" == error["message"]
+
+
+@pytest.mark.parametrize("more", ["", " --dry-run"])
+@pytest.mark.parametrize(
+    "line", ["heartbeat", "transfer-leader --to 2 --yes", "member add 4=127.0.0.1:9204,http://127.0.0.1:9104 --yes"]
+)
+def test_without_a_quorum_the_hint_is_to_bring_voters_back(cluster, raftctl, hanging, line, more):
+    cluster.lead(None)
+    hanging |= {2, 3}
+    error = raftctl(f"{line}{more} -o json", code=5 if more else 11).error
+    assert "no node leads: 1 of 3 voters up, 2 needed" in error["message"]
+    assert "bring voters back, no election can be won before: start node 2 and 3 with " in error["hint"]
+    assert "raftctl doctor" in error["hint"]
+    assert "elect --node" not in error["hint"]
