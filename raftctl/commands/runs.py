@@ -113,7 +113,7 @@ def _what(record: Record) -> str:
     return str(told or ", ".join(record.get("facts", {})))
 
 
-@takes(_SETTLE_S, "How long a step looks for a leader")
+@takes(_SETTLE_S, "How long a step looks for a leader, or asks a node again")
 def resume(session: Session, run: RunOrFileArgument) -> None:
     """Go on with a run that did not end: the program died, it needed attention, or its journal came from elsewhere."""
     from raftctl.runbook.conduct import resume
@@ -121,7 +121,7 @@ def resume(session: Session, run: RunOrFileArgument) -> None:
     _go_on(session, run, resume)
 
 
-@takes(_SETTLE_S, "How long a step looks for a leader")
+@takes(_SETTLE_S, "How long a step looks for a leader, or asks a node again")
 def abort(session: Session, run: RunOrFileArgument) -> None:
     """Undo a run that did not end, as far as there is a way back."""
     from raftctl.runbook.conduct import abort

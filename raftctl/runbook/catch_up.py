@@ -139,12 +139,23 @@ def show_catch_up(bar: CatchUpBar, survey: Survey, target: int, until: int = 1) 
         bar.update(min(index_of(replication.matching), applied), max(end, until), "entries")
 
 
+def where(survey: Survey, target: int) -> str:
+    """Return how far a node is by its leader's word, and what keeps the node itself from saying so."""
+    status, replication = survey.status(target), survey.replication(target)
+    told = f"{replication.state}, {replication.lag} entries behind" if replication is not None else "no leader tells of it"
+    if status is None:
+        return (
+            f"it does not answer; by its leader's word: {told}" if replication is not None else f"it does not answer; {told}"
+        )
+    if status.stopped:
+        return f"its engine is stopped; {told}"
+    return f"{told}; it recovers until {status.recovering.until}" if status.recovering is not None else told
+
+
 def _check_time(watch: _Watch, survey: Survey, target: int, timeout_s: float) -> None:
     waited_s = time.monotonic() - watch.begun
     if watch.still_s < STALL_S and waited_s < timeout_s:
         return
-    replication = survey.replication(target)
-    state = f"{replication.state}, {replication.lag} entries behind" if replication is not None else "no leader tells of it"
     why = (
         f"nothing moved for {human_seconds(watch.still_s)}"
         if watch.still_s >= STALL_S
@@ -156,4 +167,4 @@ def _check_time(watch: _Watch, survey: Survey, target: int, timeout_s: float) ->
         "waited_s": round(waited_s, 1),
         "limit_s": timeout_s,
     }
-    raise CtlError("needs_attention", f"node {target} has not caught up: {why} ({state})", measured=measured)
+    raise CtlError("needs_attention", f"node {target} has not caught up: {why} ({where(survey, target)})", measured=measured)

@@ -7,7 +7,7 @@ from pathlib import Path
 from raftctl.config_file import DRIVERS
 from raftctl.errors import usage
 from raftctl.runbook.command_driver import CommandDriver
-from raftctl.runbook.drivers import Driver, HttpDriver, LocalDriver
+from raftctl.runbook.drivers import LEVER_S, Driver, HttpDriver, LocalDriver
 from raftctl.runbook.engine import Run
 from raftctl.runbook.manual_driver import ManualDriver
 from raftctl.session import Session
@@ -45,7 +45,8 @@ def driver_of(run: Run, node: int, name: str, cluster: str, limit_s: float) -> D
         case "manual":
             return ManualDriver(run.client, node, run.poll, run.output.say, limit_s)
         case _:
-            return HttpDriver(run.client, node, cluster, run.poll, tell)
+            patience_s = min(LEVER_S, run.session.settings.timeout_s(LEVER_S))
+            return HttpDriver(run.client, node, cluster, run.poll, tell, patience_s)
 
 
 def _sandbox(session: Session) -> Path:

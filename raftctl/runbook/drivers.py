@@ -29,7 +29,7 @@ T = TypeVar("T")
 Poll = Callable[[float], Callable[[], bool]]
 """`poll(seconds)` returns a function that waits a moment and says whether there is time left to look again."""
 
-_LEVER_S: Final = 30.0
+LEVER_S: Final = 30.0
 """Stopping waits for running writes to be answered, starting replays a log."""
 
 
@@ -71,16 +71,26 @@ class HttpDriver:
     undoes_wipes = True
     names_retired = True
 
-    def __init__(self, client: ClusterClient, node: int, cluster: str, poll: Poll, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        client: ClusterClient,
+        node: int,
+        cluster: str,
+        poll: Poll,
+        tell: Callable[[str], None],
+        patience_s: float = LEVER_S,
+    ) -> None:
         """
         Args:
             tell: shows what is waited for while the node does not answer.
+            patience_s: how long it is asked again, and then looked at.
         """
         self._client = client
         self._node = node
         self._cluster = cluster
         self._poll = poll
         self._tell = tell
+        self._patience_s = patience_s
 
     def stop(self) -> None:
         self._until(lambda: self._client.stop_raft(self._node), lambda status: status.stopped, "stop")
@@ -107,10 +117,10 @@ class HttpDriver:
     def _until(self, act: Callable[[], object], seen: Callable[[NodeStatus], bool], verb: str) -> None:
         """Act, until there is an answer; then look until the effect is there."""
         self._answered(act)
-        again = self._poll(_LEVER_S)
+        again = self._poll(self._patience_s)
         while not self._is(seen):
             if not again():
-                raise CtlError("not_observed", f"the engine did not {verb} within {_LEVER_S:g} s")
+                raise CtlError("not_observed", f"the engine did not {verb} within {self._patience_s:g} s")
 
     def _is(self, seen: Callable[[NodeStatus], bool]) -> bool:
         try:
@@ -122,7 +132,7 @@ class HttpDriver:
 
     def _answered(self, ask: Callable[[], T]) -> T:
         """Ask until there is an answer. Raises: CtlError: `reply_lost` also for a refusal after a request whose answer was lost."""
-        again = self._poll(_LEVER_S)
+        again = self._poll(self._patience_s)
         is_lost = is_told = False
         while True:
             try:
@@ -131,7 +141,7 @@ class HttpDriver:
                 if error.outcome_unknown or error.code == "unreachable":
                     if not is_told:
                         is_told = True
-                        self._tell(f"node {self._node}: {error.message}; asking again for up to {_LEVER_S:g} s")
+                        self._tell(f"node {self._node}: {error.message}; asking again for up to {self._patience_s:g} s")
                     is_lost = is_lost or error.outcome_unknown
                     if again():
                         continue
@@ -169,7 +179,7 @@ class LocalDriver:
 
     def start(self) -> None:
         self._sandbox.start(self._node)
-        again = self._poll(_LEVER_S)
+        again = self._poll(LEVER_S)
         while (status := look(self._client, self._node)) is None or status.stopped:
             if not again():
                 self._sandbox.check_alive([self._node])

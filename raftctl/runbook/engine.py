@@ -109,8 +109,7 @@ class Runbook(abc.ABC):
 
     def attention(self, run: Run, *, way_back: bool) -> str:
         """Return what an operator does when the run needs attention; to take it back only while there is a way back."""
-        told = f"look with raftctl status; then raftctl runs resume {run.run_id}"
-        return f"{told}, or raftctl runs abort {run.run_id}" if way_back else told
+        return f"look with raftctl status; once the cause is mended, {run.going_on(self, way_back=way_back)}"
 
     def receipt(self, run: Run) -> Facts:
         """Return what a finished run proves; by default its facts."""
@@ -314,8 +313,19 @@ class Run:
 
     # -- the end -----------------------------------------------------------------------------------------------------------
 
+    def going_on(self, runbook: Runbook, *, way_back: bool) -> str:
+        """Return the commands that go on with it, and what each of them would do now."""
+        resume, abort = f"raftctl runs resume {self.run_id}", f"raftctl runs abort {self.run_id}"
+        if self.past.undoing:
+            return f"{resume} finishes the undo, and so does {abort}"
+        left = [step.title for step in runbook.steps(self) if step.name not in self.past.done]
+        told = f"{resume} goes on with '{left[0]}'" if left else f"{resume} writes the receipt"
+        return f"{told}, {abort} undoes the run" if way_back else told
+
     def needs_attention(self, runbook: Runbook, error: CtlError, *, way_back: bool = True) -> CtlError:
         hint = error.hint or runbook.attention(self, way_back=way_back)
+        if self.run_id not in hint:
+            hint = f"{hint}; then {self.going_on(runbook, way_back=way_back)}"
         self.ended(CtlError("needs_attention", error.message))
         return CtlError("needs_attention", error.message, hint=hint, rule_ids=error.rule_ids, measured=error.measured)
 

@@ -145,9 +145,10 @@ class Rejoin(Runbook):
         ]
 
     def attention(self, run: Run, *, way_back: bool) -> str:
-        back = f", or take it back with raftctl runs abort {run.run_id}" if way_back else ""
+        if run.past.undoing:
+            return super().attention(run, way_back=way_back)
         return (
-            f"node {self._target} recovers by itself while it runs; go on with raftctl runs resume {run.run_id}{back}; "
+            f"node {self._target} recovers by itself while it runs; once it answers, {run.going_on(self, way_back=way_back)}; "
             f"what was done: raftctl runs show {run.run_id}"
         )
 

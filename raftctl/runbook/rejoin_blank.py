@@ -22,7 +22,7 @@ from raftctl.guards import LockHolder, blank_rules, refusal, tolerance_left, wit
 from raftctl.model import Expect, index_of
 from raftctl.output.progress import CatchUpBar
 from raftctl.output.text import human_seconds
-from raftctl.runbook.catch_up import LAG_SMALL, STALL_S, CatchUp, show_catch_up
+from raftctl.runbook.catch_up import LAG_SMALL, STALL_S, CatchUp, show_catch_up, where
 from raftctl.runbook.choose_driver import driver_of
 from raftctl.runbook.drivers import look
 from raftctl.runbook.engine import Facts, Plan, Run, Runbook, Step
@@ -87,7 +87,9 @@ class RejoinBlank(Runbook):
             Step(name="disarm", title="Take back the permission if it was not used", do=self._disarm_if_unused),
         ]
 
-    def attention(self, run: Run, *, way_back: bool) -> str:  # noqa: ARG002 (resume is the answer to either)
+    def attention(self, run: Run, *, way_back: bool) -> str:
+        if run.past.undoing:
+            return super().attention(run, way_back=way_back)
         return (
             f"once node {self._target} is taken in, every leader goes on with it by itself; go on watching with "
             f"raftctl runs resume {run.run_id}; what was done: raftctl runs show {run.run_id}"
@@ -165,7 +167,7 @@ class RejoinBlank(Runbook):
         seen: tuple[int, ...] = ()
         moved_at, shipped = begun, 0
         with CatchUpBar(quiet=run.session.flags.quiet or not run.output.for_people, color=run.output.colors_stderr) as bar:
-            while not self._is_replaced(run, survey := run.client.cluster()):
+            while not self._is_replaced(run, survey := run.client.cluster(patient_with=[self._target])):
                 self._check_life(run)
                 now, shipped = self._progress(survey), max(shipped, self._snapshot_bytes(survey))
                 if now != seen:
@@ -176,7 +178,7 @@ class RejoinBlank(Runbook):
                     why = "nothing moves" if is_still else "the time is up"
                     raise CtlError(
                         "needs_attention",
-                        f"node {self._target} has not replaced its old life: {why} ({self._where(survey)})",
+                        f"node {self._target} has not replaced its old life: {why} ({where(survey, self._target)})",
                     )
         status = survey.status(self._target)
         applied = index_of(status.applied) if status is not None else 0
@@ -203,12 +205,6 @@ class RejoinBlank(Runbook):
     def _snapshot_bytes(self, survey: Survey) -> int:
         replication = survey.replication(self._target)
         return replication.snapshot_size_bytes if replication is not None else 0
-
-    def _where(self, survey: Survey) -> str:
-        replication = survey.replication(self._target)
-        if replication is None:
-            return "no leader tells of it"
-        return f"{replication.state}, {replication.lag} entries behind"
 
     def _disarm_if_unused(self, run: Run) -> Facts:
         unused = disarm(run, self._target)

@@ -32,7 +32,7 @@ from raftctl.model import Address, Expect
 from raftctl.output.progress import CatchUpBar
 from raftctl.output.text import human_bytes, human_seconds, listed
 from raftctl.runbook.absence import hold
-from raftctl.runbook.catch_up import LAG_SMALL, STALL_S, show_catch_up
+from raftctl.runbook.catch_up import LAG_SMALL, STALL_S, show_catch_up, where
 from raftctl.runbook.engine import Facts, Plan, Run, Runbook, Step, no_way_back
 from raftctl.runbook.leadership import BARRIER_WAIT_S, hand_over, leader_without, until_settled
 from raftctl.runbook.proof import prove_equal
@@ -177,7 +177,7 @@ class ReplaceNode(Runbook):
         moved_at = begun
         with CatchUpBar(quiet=run.session.flags.quiet or not run.output.for_people, color=run.output.colors_stderr) as bar:
             while True:
-                survey = run.client.cluster()
+                survey = run.client.cluster(patient_with=[new])
                 replication = survey.replication(new)
                 if replication is not None and replication.state == "replicate" and replication.lag <= LAG_SMALL:
                     break
@@ -188,11 +188,8 @@ class ReplaceNode(Runbook):
                 is_still = time.monotonic() - moved_at > STALL_S
                 if is_still or not again():
                     why = "nothing moves" if is_still else f"not done after {human_seconds(self.params.timeout_s)}"
-                    where = (
-                        f"{replication.state}, {replication.lag} behind" if replication is not None else "nobody tells of it"
-                    )
                     hint = f"does its process run, with an empty directory, and answer at {self.params.address.raft}?"
-                    raise CtlError("not_observed", f"node {new} has not caught up: {why} ({where})", hint=hint)
+                    raise CtlError("not_observed", f"node {new} has not caught up: {why} ({where(survey, new)})", hint=hint)
         seconds = round(time.monotonic() - begun, 3)
         return {"catch_up_s": seconds, "summary": f"node {new} has caught up in {human_seconds(seconds)}"}
 

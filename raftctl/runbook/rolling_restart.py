@@ -147,8 +147,8 @@ class RollingRestart(Runbook):
         if status is None or status.stopped:
             self._driver(run, node).start()
 
-    def attention(self, run: Run, *, way_back: bool) -> str:  # noqa: ARG002 (resume is the answer to either)
-        return f"see that every node runs (raftctl status), then raftctl runs resume {run.run_id}"
+    def attention(self, run: Run, *, way_back: bool) -> str:
+        return f"see that every node runs (raftctl status); then {run.going_on(self, way_back=way_back)}"
 
     def receipt(self, run: Run) -> Facts:
         order: list[int] = run.facts["order"]

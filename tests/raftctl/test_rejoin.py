@@ -7,9 +7,11 @@ import json
 import httpx
 import pytest
 
+from raftctl.http import Http
+from raftctl.http_client import HttpClusterClient
 from raftctl.runbook import catch_up, conduct, engine, rejoin_blank
 from raftctl.runbook.journal import read_runs
-from tests.raftctl.fake_cluster import DIGEST, log_id, problem
+from tests.raftctl.fake_cluster import DIGEST, log_id, problem, url
 from tests.raftctl.killing import Clock
 from tests.raftctl.rejoin_cluster import WELL, RejoinCluster, mocked
 
@@ -268,6 +270,7 @@ def test_a_failure_when_the_node_holds_more_than_the_barrier_goes_forward(cluste
     assert run.outcome == "needs_attention"
     assert cluster.wipes == 1
     assert cluster.restores == 0
+    assert f"once it answers, raftctl runs resume {run.run_id} goes on with 'Compare the state machines'; " in error["hint"]
     raftctl(f"runs resume {run.run_id}")
     assert WELL == cluster.picture(3)
 
@@ -554,6 +557,34 @@ def test_a_node_that_restores_a_large_snapshot_does_not_stand_still(
     raftctl(f"{line} -o json")
     assert WELL == cluster.picture(3)
     assert clock.now > 1000 + 2 * catch_up.STALL_S
+
+
+@pytest.mark.parametrize(
+    ("prepare", "told"),
+    [
+        (lambda c: c.down.update({3: REFUSED}), "it does not answer; by its leader's word: replicate, 0 entries behind"),
+        (lambda c: c.nodes[3].update(state="shutdown"), "its engine is stopped; replicate, 0 entries behind"),
+        (lambda c: c.target(3).update(lag=9), "replicate, 9 entries behind"),
+        (lambda c: c.lead(None), "no leader tells of it"),
+    ],
+)
+def test_where_a_node_is_that_does_not_catch_up_says_why_nobody_knows_better(cluster, prepare, told):
+    prepare(cluster)
+    client = HttpClusterClient(Http(request_timeout_s=5.0), [url(node) for node in (1, 2, 3)])
+    assert told == catch_up.where(client.cluster(), 3)
+    client.close()
+
+
+@pytest.mark.parametrize(("verb", "code"), [("resume", 8), ("abort", 0)])
+def test_after_an_undo_that_failed_the_hint_says_what_going_on_would_do(cluster, raftctl, verb, code):
+    broken = problem(500, "start_failed", "no such directory")
+    cluster.answers("/v1/node/start-raft", broken, broken, broken)
+    raftctl(LINE, code=9)
+    (run,) = read_runs()
+    hint = raftctl(f"runs {verb} {run.run_id} -o json", code=9).error["hint"]
+    resume, abort = f"raftctl runs resume {run.run_id}", f"raftctl runs abort {run.run_id}"
+    assert f"once the cause is mended, {resume} finishes the undo, and so does {abort}" in hint
+    raftctl(f"runs {verb} {run.run_id}", code=code)
 
 
 # -- what a refusal says ---------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from raftctl.runbook.command_driver import CommandDriver, words_of
 from raftctl.runbook.drivers import HttpDriver, WipeOrder
 from raftctl.runbook.manual_driver import ManualDriver
 from tests.raftctl.fake_cluster import url
+from tests.raftctl.rejoin_cluster import mocked
 
 ORDER = WipeOrder(recover_until=LogId(2, 1, 101), life=Life("3" * 32, 4, 1), reason="a reason; with 'quotes' and $HOME")
 
@@ -250,3 +251,12 @@ def test_while_a_node_does_not_answer_it_is_said_once_what_is_waited_for(cluster
     [line] = told
     assert line.startswith("node 3: ")
     assert "asking again for up to 30 s" in line
+
+
+@pytest.mark.parametrize("line", ["rejoin-node 3 --yes --confirm demo", "rolling-restart --only 3 --yes"])
+def test_a_run_asks_a_node_again_for_no_longer_than_its_timeout(raftctl, monkeypatch, line):
+    with mocked(monkeypatch) as cluster:
+        cluster.answers("/v1/node/stop-raft", httpx.ReadError("reset"))
+        assert "asking again for up to 7 s" in raftctl(f"{line} --timeout 7s").err
+        cluster.answers("/v1/node/stop-raft", httpx.ReadError("reset"))
+        assert "asking again for up to 30 s" in raftctl(f"{line} --timeout 1m").err
