@@ -60,7 +60,11 @@ def load_node_config(path: Path) -> NodeConfig:
         document = tomli.loads(path.read_text("utf-8"))
     except FileNotFoundError as error:
         raise ConfigError(f"{path} does not exist") from error
-    except (OSError, UnicodeDecodeError) as error:
+    except IsADirectoryError as error:
+        raise ConfigError(f"{path} is a directory; name the file in it, such as {path / 'node.toml'}") from error
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
         raise ConfigError(f"{path} cannot be read: {error}") from error
     except (tomli.TOMLDecodeError, RecursionError) as error:  # the latter: nested without end
         raise ConfigError(f"{path} is not TOML: {error}") from error

@@ -217,7 +217,9 @@ def _in_our_words(reply: ActionReply) -> str | None:
     effective = reply.effective
     acked = effective.get("acked_by")
     if reply.action == "heartbeat" and isinstance(acked, list):
-        return f"acknowledged by node {listed(acked)}" if acked else "acknowledged by no other node"
+        told = f"acknowledged by node {listed(acked)}" if acked else "acknowledged by no other node"
+        silent = effective.get("not_acked_by")
+        return f"{told}, not by {listed(silent)}" if isinstance(silent, list) and silent else told
     voters, learners = effective.get("voters"), effective.get("learners")
     if isinstance(voters, list) and isinstance(learners, list):
         return f"voters are {listed(voters)}" + (f"; learners are {listed(learners)}" if learners else "")

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
+from typing import Final
 
 import typer
 
 from raftctl.app import app
 from raftctl.errors import CtlError, ExitCode
 from raftctl.run import Run
+
+_NO_SUCH: Final = re.compile(r"No such command '([^']*)'")
+_MEANT: Final = {
+    "member list": "members, and what each of them is, are listed by raftctl nodes",
+    "member show": "members, and what each of them is, are listed by raftctl nodes",
+    "snapshot show": "snapshots are listed by raftctl snapshot list",
+}
+"""Commands that other programs have, and what does it here."""
 
 
 def run(current: Run, arguments: Sequence[str]) -> int:
@@ -38,5 +48,7 @@ def _usage_error(current: Run, error: typer.TyperException, arguments: Sequence[
             return ExitCode.USAGE
         message = f"{context.command_path}: a command is missing"
     hint = f"see: {context.command_path} --help" if context is not None else "see: raftctl --help"
+    if context is not None and (wanted := _NO_SUCH.search(message)) is not None:
+        hint = _MEANT.get(f"{context.command_path} {wanted[1]}".removeprefix("raftctl "), hint)
     current.session.output.error(CtlError("usage", " ".join(message.split()), hint=hint))
     return ExitCode.USAGE

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
 
 from raft_engine.errors import ConfigError
@@ -26,9 +27,11 @@ _ANY_HOST: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104 (recognised, not l
 """Stands for every address of its family."""
 
 
-def check_apart(management: str, raft: str) -> None:
+def check_apart(file: Path, management: str, raft: str) -> None:
     """Check that a node's two listening addresses are two; a name that nobody knows is not judged here.
 
+    Args:
+        file: where they stand.
     Raises: ConfigError: they are one, whatever each of them calls it.
     """
     try:
@@ -38,7 +41,7 @@ def check_apart(management: str, raft: str) -> None:
     hosts = {host, other_host}
     if (family, port) == (other_family, other_port) and port != 0 and (len(hosts) == 1 or hosts & _ANY_HOST):
         raise ConfigError(
-            f"listen.management ({management}) and listen.raft ({raft}) are the same address: give each a port of its own"
+            f"{file}: listen.management ({management}) and listen.raft ({raft}) are the same address: give each a port of its own"
         )
 
 

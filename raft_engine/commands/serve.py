@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
     from raft_engine.commands.addresses import check_apart
 
     config = load(options.config)
-    check_apart(config.listen_management, config.listen_raft)
+    check_apart(options.config, config.listen_management, config.listen_raft)
     limit_arenas()
     _log_to_stderr(options.log_level)
     try:
@@ -67,12 +67,14 @@ def run_check(options: argparse.Namespace) -> int:
     from raft_engine.commands.directory import check_usable
 
     config = load(options.config)
-    check_apart(config.listen_management, config.listen_raft)
+    check_apart(options.config, config.listen_management, config.listen_raft)
     try:
         check_usable(config)
     except (StorageError, StorageFailed) as error:
         return _unusable(error)
-    print(f"node {config.node_id} of cluster {config.cluster!r}: {options.config} is good")
+    print(
+        f"node {config.node_id} of cluster {config.cluster!r}: {options.config} is good, its directory is {config.data_dir}"
+    )
     for alarm in config.alarms:
         print(f"warning: {alarm.code}: {alarm.detail}; {alarm.hint}", file=sys.stderr)
     for setting, address in (("listen.management", config.listen_management), ("listen.raft", config.listen_raft)):

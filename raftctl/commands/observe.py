@@ -105,7 +105,8 @@ def health(
     session.output.show("health", data, view, items=checks, names=[verdict.condition.value])
     session.exit_code = EXIT_OF[verdict.condition]
     if wait and verdict.condition is not Condition.OK:
-        session.output.note(f"not well within {session.timeout_s:g} s")
+        waited_s = session.timeout_s
+        session.output.note(f"not well within {waited_s:g} s" if waited_s else "not well; looked at once only: --timeout 0")
     errors = [node.error for node in survey.nodes if node.error is not None]
     if not survey.statuses and any(error.code in {"unauthorized", "forbidden"} for error in errors):
         raise CtlError(errors[0].code, errors[0].detail, hint="see --token-file")

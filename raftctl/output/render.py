@@ -62,7 +62,7 @@ class Output:
             case OutputFormat.NAME:
                 self._write("".join(f"{printable(str(name))}\n" for name in names))
             case OutputFormat.TABLE | OutputFormat.WIDE:
-                self._write("\n".join(self._drawn(part, sys.stdout) for part in view) + "\n")
+                self._write("".join(f"{self._drawn(part, sys.stdout)}\n" for part in view))
 
     def show_one_of_many(self, kind: str, data: object, line: str, *, name: str) -> None:
         """Write one thing of a stream that has no end: a line each, as JSON too.

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import errno
 import socket
+from pathlib import Path
 
 import pytest
 
 from raft_engine.commands.addresses import check_apart, why_not
 from raft_engine.errors import ConfigError
+
+FILE = Path("n1/node.toml")
 
 
 def test_a_free_address_is_nothing_to_speak_of():
@@ -69,18 +72,18 @@ def test_two_names_of_one_address_are_one(monkeypatch, other):
         lambda host, *words, **more: as_numbers(host.replace("localhost", "127.0.0.1"), *words, **more),
     )
     for one, two in (("127.0.0.1:7101", other), (other, "127.0.0.1:7101")):
-        with pytest.raises(ConfigError, match="are the same address: give each a port of its own"):
-            check_apart(one, two)
+        with pytest.raises(ConfigError, match=r"^n1/node\.toml: .* are the same address: give each a port of its own"):
+            check_apart(FILE, one, two)
 
 
 @pytest.mark.parametrize("other", ["127.0.0.1:7102", "127.0.0.2:7101", "[::]:7101", "[::1]:7101"])
 def test_another_port_host_or_family_is_another_address(other):
-    check_apart("127.0.0.1:7101", other)
+    check_apart(FILE, "127.0.0.1:7101", other)
 
 
 def test_ports_that_are_chosen_at_the_start_are_two():
-    check_apart("127.0.0.1:0", "127.0.0.1:0")
+    check_apart(FILE, "127.0.0.1:0", "127.0.0.1:0")
 
 
 def test_a_name_that_nobody_knows_is_left_to_whoever_says_so():
-    check_apart("127.0.0.1:7101", "a..b:7101")
+    check_apart(FILE, "127.0.0.1:7101", "a..b:7101")

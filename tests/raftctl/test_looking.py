@@ -300,3 +300,15 @@ def test_a_permission_is_shown_with_target_leader_term_and_what_is_left_of_it(cl
         cluster.down[3] = httpx.ConnectError("[Errno 111] Connection refused")
     row = next(line for line in raftctl("status", code=None).out.splitlines() if line.split()[:1] == ["3"])
     assert "may revert once for 1 m 30 s, by leader 1 of term 2" in row
+
+
+def test_who_did_not_wait_is_not_told_how_long(cluster, raftctl):
+    cluster.down[3] = REFUSED
+    assert raftctl("health --wait --timeout 0", code=10).err.endswith("not well; looked at once only: --timeout 0\n")
+    assert raftctl("health --wait --timeout 100ms", code=10).err.endswith("not well within 0.1 s\n")
+
+
+@pytest.mark.parametrize("line", ["member list", "explain member list"])
+def test_a_command_that_has_another_name_here_is_pointed_to(raftctl, line):
+    hint = raftctl(f"{line} -o json", code=2).error["hint"]
+    assert ("listed by raftctl nodes" in hint) is (line == "member list")

@@ -44,6 +44,11 @@ def test_runs_are_listed_with_what_became_of_them(raftctl, stuck):
     assert [stuck] == raftctl("runs list -o name").out.split()
 
 
+def test_without_runs_nothing_is_printed_but_a_word_on_it(raftctl):
+    told = raftctl("runs list")
+    assert ("", "no runs yet\n") == (told.out, told.err)
+
+
 def test_of_two_runs_of_one_second_the_later_one_is_listed_first_and_old_names_are_read(raftctl, monkeypatch):
     def ran(run_id, at, *, has_begun=True):
         monkeypatch.setattr(journal, "now_text", lambda: at)

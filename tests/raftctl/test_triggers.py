@@ -377,3 +377,8 @@ def test_a_purge_without_a_snapshot_sends_to_one_only_where_it_can_be_made(clust
 @pytest.mark.parametrize("line", ["elect", "elect --node 1 --no-pre-vote"])
 def test_an_election_by_the_leader_changes_nothing_and_needs_no_yes(cluster, raftctl, line):
     assert raftctl(f"{line} -o json").data["changed"] is False
+
+
+def test_a_heartbeat_says_who_did_not_acknowledge_it(cluster, raftctl):
+    cluster.answers("/v1/trigger/heartbeat", cluster.done(1, "heartbeat", acked_by=[2], not_acked_by=[3]))
+    assert "acknowledged by node 2, not by 3\n" == raftctl("heartbeat").out.partition(": ")[2]

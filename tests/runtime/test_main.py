@@ -397,6 +397,18 @@ def test_check_config_says_that_a_good_file_is_good(tmp_path, capsys):
     assert "node 1 of cluster 'demo'" in capsys.readouterr().out
 
 
+def test_check_config_says_where_a_relative_directory_is(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path.parent)
+    path = Files(tmp_path).path(1).relative_to(tmp_path.parent)
+    assert main(["check-config", "--config", str(path)]) == 0
+    assert f"is good, its directory is {tmp_path.resolve()}/" in capsys.readouterr().out
+
+
+def test_check_config_says_that_a_directory_is_one(tmp_path, capsys):
+    assert main(["check-config", "--config", str(tmp_path)]) == 3
+    assert f"{tmp_path} is a directory; name the file in it, such as {tmp_path}/node.toml\n" in capsys.readouterr().err
+
+
 def test_check_config_warns_of_an_address_that_is_taken(tmp_path, capsys):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
