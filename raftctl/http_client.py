@@ -355,7 +355,7 @@ class HttpClusterClient:
         except CtlError:
             self._known.note(url, is_silent=True)
             raise
-        return _of_ours(reply, method, url)
+        return _of_ours(reply, method, url, path)
 
     def _knock_at(self, url: str) -> CtlError | None:
         """Return why it does not answer. Who was silent before is given all the patience of a request."""
@@ -588,17 +588,29 @@ def _not_an_endpoint(where: str, why: str) -> CtlError:
     )
 
 
-def _of_ours(reply: Reply, method: str, url: str) -> Reply:
+def _of_ours(reply: Reply, method: str, url: str, path: str) -> Reply:
     """Return a reply about a key, unless it says "done" and is no endpoint's: whoever that is has no keys.
 
     Raises: CtlError: `not_an_endpoint`; after a change `unclear_answer`, for it may have been handed on to one of ours.
     """
-    if not 200 <= reply.status < 300 or "x-raft-node" in reply.headers:
+    if not 200 <= reply.status < 300 or "x-raft-node" in reply.headers or _reads_as_ours(reply, method, path):
         return reply
     error = _not_an_endpoint(url, "its reply lacks X-Raft-Node")
     if method == "GET":
         raise error
     raise CtlError("unclear_answer", f"{method} was answered with {reply.status}, and {error.message}", hint=error.hint)
+
+
+def _reads_as_ours(reply: Reply, method: str, path: str) -> bool:
+    """Whether it is what an endpoint says, though something on the way has taken our headers from it."""
+    if method == "GET" and not path.startswith("/v1/kv?"):
+        is_page = reply.headers.get("content-type", "").startswith("text/html")
+        return not is_page and reply.headers.get("etag", "").strip('"').isdecimal()
+    try:
+        msgspec.json.decode(reply.body, type=model.ItemList if method == "GET" else model.WriteReply)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return False
+    return True
 
 
 def _check(reply: Reply, where: str) -> None:

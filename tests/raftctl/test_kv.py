@@ -200,12 +200,22 @@ def test_an_unknown_outcome_speaks_of_nothing_that_a_user_of_this_program_cannot
 
 @pytest.mark.parametrize("headers", [{}, {"etag": '"2aa6-5ee"'}, {"etag": '"7"'}])
 def test_a_page_of_another_server_is_no_value(cluster, raftctl, headers):
-    page = httpx.Response(200, text="<html>It works!</html>", headers=headers)
+    page = httpx.Response(200, html="<html>It works!</html>", headers=headers)
     cluster.answers("/v1/kv/colour", page, method="GET")
     got = raftctl("kv get colour", code=4)
     assert "" == got.out
     assert f"{url(1)} answers, but not as a management endpoint does: its reply lacks X-Raft-Node" in got.err
     assert "hint: check the endpoints: raftctl context list" in got.err
+
+
+def test_a_proxy_that_drops_our_headers_is_no_other_server(cluster, raftctl):
+    written = httpx.Response(200, json={"log_id": {"term": 2, "node_id": 1, "index": 9}, "revision": 9})
+    cluster.answers("/v1/kv/colour", httpx.Response(200, content=b"red", headers={"etag": '"7"'}), method="GET")
+    cluster.answers("/v1/kv/colour", written, method="PUT")
+    cluster.answers("/v1/kv", httpx.Response(200, json={"items": [], "next": None}), method="GET")
+    assert "red" in raftctl("kv get colour", code=0).out
+    assert "9" in raftctl("kv put colour blue", code=0).out
+    raftctl("kv list", code=0)
 
 
 @pytest.mark.parametrize(("line", "method"), [("kv put colour blue", "PUT"), ("kv delete colour", "DELETE")])
