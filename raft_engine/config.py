@@ -79,14 +79,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def __post_init__(self) -> None:
         for field in msgspec.structs.fields(Config):
             _check_kind(field.name, getattr(self, field.name), type(field.default))
-        for name, least in _LEAST.items():
-            if getattr(self, name) < least:
-                raise ConfigError(f"raft.{name} is {getattr(self, name)}; it must be at least {least}")
-        if self.busy_poll_us > BUSY_POLL_US_MAX:
-            raise ConfigError(
-                f"raft.busy_poll_us is {self.busy_poll_us}; it must be at most {BUSY_POLL_US_MAX}: longer than the next step of a "
-                "write takes, it only keeps a processor busy"
-            )
+        _check_bounds(self)
         if self.election_timeout_min_ms >= self.election_timeout_max_ms:
             raise ConfigError(
                 f"raft.election_timeout_min_ms ({self.election_timeout_min_ms}) must be below "
@@ -147,7 +140,10 @@ _LEAST: Final[Mapping[str, int]] = {
     "reconnect_backoff_max_ms": 1,
 }
 
-_MOST: Final[Mapping[str, int]] = {"busy_poll_us": BUSY_POLL_US_MAX}
+_MOST: Final[Mapping[str, tuple[int, str]]] = {
+    "busy_poll_us": (BUSY_POLL_US_MAX, "longer than the next step of a write takes, it only keeps a processor busy"),
+}
+"""With the reason."""
 _FRACTIONS: Final = frozenset({"api_batch_linger_ms"})
 """Numbers that need not be whole."""
 
@@ -164,8 +160,18 @@ def _check_kind(name: str, value: object, kind: type) -> None:
     if fits:
         return
     if name in _LEAST:
-        allowed += f" from {_LEAST[name]} to {_MOST[name]}" if name in _MOST else f", at least {_LEAST[name]}"
+        allowed += f" from {_LEAST[name]} to {_MOST[name][0]}" if name in _MOST else f", at least {_LEAST[name]}"
     raise ConfigError(f"raft.{name} is {_in_toml(value)}; it must be {allowed}")
+
+
+def _check_bounds(config: Config) -> None:
+    """Raises: ConfigError: a number is out of its bounds."""
+    for name, least in _LEAST.items():
+        if getattr(config, name) < least:
+            raise ConfigError(f"raft.{name} is {getattr(config, name)}; it must be at least {least}")
+    for name, (most, why) in _MOST.items():
+        if getattr(config, name) > most:
+            raise ConfigError(f"raft.{name} is {getattr(config, name)}; it must be at most {most}: {why}")
 
 
 def _in_toml(value: object) -> str:
