@@ -8,6 +8,7 @@ Source: contract section 5 (`--timeout`, exit code 7).
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -84,6 +85,11 @@ class Deadline:
             yield
         finally:
             self._ends_at += time.monotonic() - begun
+
+
+def poll(seconds: float, every_s: float = 0.1) -> Callable[[], bool]:
+    """Return a function that waits a moment and says whether there is time left to look again."""
+    return functools.partial(Deadline(seconds).again, every_s)
 
 
 class Takes(NamedTuple):

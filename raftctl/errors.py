@@ -147,6 +147,14 @@ UNKNOWN_OUTCOMES: Final = frozenset({"outcome_unknown", "timed_out", "reply_lost
 """After these the effect may or may not come: look, do not repeat."""
 
 
+_PASSING: Final = frozenset(
+    {
+        *("no_leader", "no_quorum", "not_leader", "leadership_lost", "transfer_in_progress", "overloaded", "unreachable"),
+        *("out_of_time", "outcome_unknown", "timed_out", "reply_lost"),
+    }
+)
+
+
 class CtlError(Exception):
     """A failure that a person can do something about. `code` is stable snake_case, `hint` says what to do next."""
 
@@ -181,6 +189,11 @@ class CtlError(Exception):
     def outcome_unknown(self) -> bool:
         """The request may have been carried out all the same."""
         return self.code in UNKNOWN_OUTCOMES
+
+    @property
+    def may_pass(self) -> bool:
+        """The same request may be answered otherwise in a moment; one that changes something, only with the id that makes it one change."""
+        return self.code in _PASSING
 
 
 def usage(message: str, hint: str = "") -> CtlError:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -224,6 +224,12 @@ def _told_of(method: str, url: str, cut_by: str | None = None) -> Iterator[None]
             raise CtlError("unreachable", f"{url}: {why}") from error
         message = f"{method} {url} was sent, but no reply came: {why}"
         raise CtlError("reply_lost", message, hint="it may have been carried out; look with: raftctl status") from error
+
+
+def nobody(told: Sequence[str], look_with: str) -> CtlError:
+    """Return that all were asked and none answered. `told`: what each one's silence was."""
+    hint = ENDPOINT_HINT if any(NO_HOST in each for each in told) else f"are the nodes running? see: {look_with}"
+    return CtlError("unreachable", f"no node answers: {'; '.join(told)}", hint=hint)
 
 
 def _connect_hint(error: Exception) -> str:

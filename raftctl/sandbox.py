@@ -19,9 +19,9 @@ from typing import Final
 
 import msgspec
 
+from raftctl.deadline import poll
 from raftctl.errors import CtlError, usage
 from raftctl.model import LogId
-from raftctl.session import poll
 
 CLUSTER: Final = "dev"
 BASE_PORT: Final = 9101

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import functools
-import time
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Container, Sequence
 from typing import TYPE_CHECKING, Final
 
 from raftctl.changes import Changes
@@ -12,7 +11,7 @@ from raftctl.confirm import Tier, check_name, confirm
 from raftctl.deadline import Deadline, Takes
 from raftctl.errors import CtlError, ExitCode
 from raftctl.output.render import Output
-from raftctl.settings import ENDPOINT_HINT, Flags, Settings
+from raftctl.settings import Flags, Settings
 
 if TYPE_CHECKING:
     from raftctl.client import ClusterClient
@@ -133,25 +132,6 @@ def nobody_answers(survey: Survey) -> CtlError:
     refused = next((error for error in errors if error.code not in {"unreachable", "not_an_endpoint", NO_TIME}), None)
     if refused is not None:
         return CtlError(refused.code, told, hint="see --token-file" if refused.code in {"unauthorized", "forbidden"} else "")
-    from raftctl.plain_http import NO_HOST
+    from raftctl.http import nobody
 
-    hint = (
-        ENDPOINT_HINT
-        if any(NO_HOST in error.detail for error in errors)
-        else "are the nodes running? see: raftctl context list"
-    )
-    return CtlError("unreachable", f"no node answers: {told}", hint=hint)
-
-
-def poll(seconds: float, every_s: float = 0.1) -> Callable[[], bool]:
-    """Return a function that waits a moment and says whether there is time left to look again."""
-    deadline = time.monotonic() + seconds
-
-    def again() -> bool:
-        left_s = deadline - time.monotonic()
-        if left_s <= 0:
-            return False
-        time.sleep(min(every_s, left_s))
-        return True
-
-    return again
+    return nobody([error.detail for error in errors], look_with="raftctl context list")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from raftctl.session import Session, poll
+from raftctl.deadline import poll
+from raftctl.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

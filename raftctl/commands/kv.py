@@ -28,9 +28,6 @@ _TRY_FOR_S = 10.0
 """An election and a slow disk fit into it; --timeout says otherwise."""
 _TELL_AFTER_S = 1.0
 """So long a person waits without a word."""
-_PASSING = frozenset(
-    {"no_leader", "no_quorum", "not_leader", "leadership_lost", "transfer_in_progress", "overloaded", "unreachable"}
-)
 _WHO_ANSWERS = "are the nodes running? see: raftctl status"
 _LONGER = "until --timeout is over it is repeated, as one and the same write"
 
@@ -217,8 +214,7 @@ def _until_decided(session: Session, attempt: Callable[[], T]) -> T:
         try:
             return attempt()
         except CtlError as error:
-            may_pass = error.code in _PASSING or error.code == "out_of_time" or error.outcome_unknown
-            if not may_pass or error.code == "unclear_answer":
+            if not error.may_pass:
                 raise
             unknown = error if error.outcome_unknown else unknown
             if not session.deadline.again(every_s=0.2):

@@ -15,6 +15,7 @@ import msgspec
 
 from raftctl import __version__, interrupts
 from raftctl.actions import rules_table, warn_of
+from raftctl.deadline import poll
 from raftctl.errors import CtlError
 from raftctl.guards import PASSING, Finding, Verdict, refusal, with_overrides
 from raftctl.output.tables import Table, Tone
@@ -24,7 +25,7 @@ from raftctl.runbook.engine import Past, Plan, Run, Runbook
 from raftctl.runbook.journal import FORMAT, RESUMABLE, Journal, RunFile, unfinished_run
 from raftctl.runbook.lock import ClusterLock, holder_in_the_way, operator_and_host
 from raftctl.runbook.receipt import check_receipt, receipt_of, show_receipt, write_receipt
-from raftctl.session import Session, poll
+from raftctl.session import Session
 from raftctl.survey import EVERYBODY, Survey
 
 PASSES_S: Final = 3.0

@@ -36,7 +36,6 @@ Source: design of rejoin; field notes A.3.4, A.3.5; sagas (Garcia-Molina and Sal
 from __future__ import annotations
 
 import abc
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Final, TypeVar
 
@@ -45,6 +44,7 @@ import msgspec
 from raftctl import interrupts
 from raftctl.client import ClusterClient
 from raftctl.confirm import Tier
+from raftctl.deadline import poll
 from raftctl.errors import CtlError, ExitCode
 from raftctl.guards import Finding, LockHolder
 from raftctl.output.tables import Tone
@@ -203,17 +203,13 @@ class Run:
 
         Raises (that function): CtlError: lock_lost.
         """
-        deadline = time.monotonic() + seconds
+        again = poll(seconds, every_s)
 
-        def again() -> bool:
+        def again_with_lock() -> bool:
             self._lock.keep()
-            left_s = deadline - time.monotonic()
-            if left_s <= 0:
-                return False
-            time.sleep(min(every_s, left_s))
-            return True
+            return again()
 
-        return again
+        return again_with_lock
 
     # -- forward -----------------------------------------------------------------------------------------------------------
 

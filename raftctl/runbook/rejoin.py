@@ -19,6 +19,7 @@ from typing import Any, Final
 import msgspec
 
 from raftctl.confirm import Tier
+from raftctl.deadline import poll
 from raftctl.errors import CtlError
 from raftctl.guards import LockHolder, Verdict, refusal, rejoin_rules, tolerance_left, with_overrides
 from raftctl.model import BarrierReply, Expect, Life, LogId, NodeStatus, index_of
@@ -39,7 +40,7 @@ from raftctl.runbook.leadership import (
     until_settled,
 )
 from raftctl.runbook.proof import prove_equal
-from raftctl.session import Session, poll
+from raftctl.session import Session
 from raftctl.survey import EVERYBODY, Survey
 
 HEARD_S: Final = 3.0

@@ -7,7 +7,8 @@ import json
 import httpx
 import pytest
 
-from raftctl.runbook import engine, lock, proof, replace_node
+from raftctl import deadline
+from raftctl.runbook import lock, proof, replace_node
 from raftctl.runbook.journal import read_runs
 from tests.raftctl.fake_cluster import Json, log_id, problem
 from tests.raftctl.killing import Clock, Killed, Killer
@@ -31,9 +32,8 @@ def cluster(monkeypatch: pytest.MonkeyPatch):
 @pytest.fixture(autouse=True)
 def _time_flies(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
-    for module in (engine, lock, proof, replace_node):
+    for module in (deadline, lock, proof, replace_node):
         monkeypatch.setattr(module, "time", clock)
-    monkeypatch.setattr("raftctl.session.time", clock)
 
 
 @pytest.fixture

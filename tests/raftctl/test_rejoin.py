@@ -7,9 +7,10 @@ import json
 import httpx
 import pytest
 
+from raftctl import deadline
 from raftctl.http import Http
 from raftctl.http_client import HttpClusterClient
-from raftctl.runbook import catch_up, conduct, engine, rejoin_blank
+from raftctl.runbook import catch_up, conduct, rejoin_blank
 from raftctl.runbook.journal import read_runs
 from tests.raftctl.fake_cluster import DIGEST, log_id, problem, url
 from tests.raftctl.killing import Clock
@@ -523,7 +524,7 @@ def test_ctrl_c_before_it_is_let_in_takes_the_permission_back(cluster: RejoinClu
 
 
 def test_yet_another_life_is_not_let_in(cluster: RejoinCluster, raftctl, monkeypatch):
-    monkeypatch.setattr(engine, "time", Clock())
+    monkeypatch.setattr(deadline, "time", Clock())
     cluster.lose(3)
     cluster._let_in = lambda: None
 
@@ -542,7 +543,7 @@ def test_a_node_that_restores_a_large_snapshot_does_not_stand_still(
     cluster: RejoinCluster, raftctl, monkeypatch, line, loses
 ):
     clock = Clock()
-    for module in (engine, catch_up, rejoin_blank):
+    for module in (deadline, catch_up, rejoin_blank):
         monkeypatch.setattr(module, "time", clock)
     if loses:
         cluster.lose(3)

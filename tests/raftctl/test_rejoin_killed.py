@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from raftctl.runbook import catch_up, engine, lock, proof
+from raftctl import deadline
+from raftctl.deadline import poll
+from raftctl.runbook import catch_up, lock, proof
 from raftctl.runbook.journal import read_runs
-from raftctl.session import poll
 from tests.raftctl.fake_cluster import url
 from tests.raftctl.killing import Clock, Killed, Killer
 from tests.raftctl.rejoin_cluster import WELL, RejoinCluster, mocked
@@ -25,9 +26,8 @@ def cluster(monkeypatch: pytest.MonkeyPatch):
 @pytest.fixture
 def killer(monkeypatch: pytest.MonkeyPatch) -> Killer:
     clock = Clock()
-    for module in (engine, lock, catch_up, proof):
+    for module in (deadline, lock, catch_up, proof):
         monkeypatch.setattr(module, "time", clock)
-    monkeypatch.setattr("raftctl.session.time", clock)
     assert poll(1.0)()
     return Killer(monkeypatch)
 

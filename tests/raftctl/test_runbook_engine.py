@@ -8,10 +8,11 @@ from typing import Any, ClassVar
 import msgspec
 import pytest
 
+from raftctl import deadline
 from raftctl.confirm import Tier
 from raftctl.errors import CtlError
 from raftctl.guards import finding
-from raftctl.runbook import catalogue, conduct, engine, journal, lock
+from raftctl.runbook import catalogue, conduct, journal, lock
 from raftctl.runbook.engine import Facts, Plan, Run, Runbook, Step, no_way_back
 from raftctl.runbook.journal import find_run, read_runs
 from raftctl.runbook.lock import KEY
@@ -84,7 +85,7 @@ def toy(raftctl, cluster, monkeypatch: pytest.MonkeyPatch) -> type[Toy]:
     made = dict(catalogue.CATALOGUE) | {"toy": lambda params: Toy(msgspec.convert(params, Params))}
     monkeypatch.setattr(catalogue, "CATALOGUE", made)
     clock = Clock()
-    for module in (engine, lock):
+    for module in (deadline, lock):
         monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr(Toy, "clock", clock, raising=False)
     return Toy

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from raftctl.runbook import engine, lock
+from raftctl import deadline
+from raftctl.runbook import lock
 from raftctl.runbook.files import parse
 from raftctl.runbook.journal import read_runs
 from tests.raftctl.killing import Clock, Killed, Killer
@@ -29,9 +30,8 @@ def cluster(monkeypatch: pytest.MonkeyPatch):
 @pytest.fixture(autouse=True)
 def _time_flies(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
-    for module in (engine, lock):
+    for module in (deadline, lock):
         monkeypatch.setattr(module, "time", clock)
-    monkeypatch.setattr("raftctl.session.time", clock)
 
 
 @pytest.fixture
