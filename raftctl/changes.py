@@ -14,8 +14,10 @@ from raftctl.errors import CtlError
 from raftctl.output.text import listed
 
 _ACCEPTED: Final = 202
+_FAILED: Final = 500
+_FAILED_BEHIND: Final = 502
 _TIMED_OUT: Final = 504
-_OPEN: Final = frozenset({_ACCEPTED, _TIMED_OUT})
+_OPEN: Final = frozenset({_ACCEPTED, _FAILED, _FAILED_BEHIND, _TIMED_OUT})
 """Statuses after which the effect is still to come, or not."""
 
 

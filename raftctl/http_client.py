@@ -16,13 +16,12 @@ import msgspec
 
 from raftctl import interrupts, model
 from raftctl.errors import CtlError
-from raftctl.http import Http, NoTimeError
+from raftctl.http import Http, NoTimeError, nobody
 from raftctl.http_values import Reply, host_and_port
 from raftctl.knocking import Acquaintance, Knocks
 from raftctl.model import Address, Expect, Life, LogId, NodeStatus
 from raftctl.output.text import printable
 from raftctl.parallel import Asking, at_once
-from raftctl.settings import ENDPOINT_HINT
 from raftctl.survey import EVERYBODY, NO_TIME, NodeError, NodeReport, Survey
 
 if TYPE_CHECKING:
@@ -34,6 +33,7 @@ Answer = tuple[NodeStatus, Mapping[str, object]] | tuple[CtlError, None]
 """A node's status and how it worded it, or why there is none."""
 
 _STATUS: Final = "/v1/status"
+_CHECK_ENDPOINTS: Final = "check the endpoints: raftctl context list"
 _JSON: Final = {"content-type": "application/json"}
 _CANNOT_SERVE: Final = frozenset({"no_leader", "raft_stopped", "recovering", "blank", "shutting_down"})
 """What a node says that has done nothing and that another one may do."""
@@ -355,7 +355,7 @@ class HttpClusterClient:
         except CtlError:
             self._known.note(url, is_silent=True)
             raise
-        return _of_ours(reply, method, url, path)
+        return _of_ours(_explained(reply, method, url), method, url, path)
 
     def _knock_at(self, url: str) -> CtlError | None:
         """Return why it does not answer. Who was silent before is given all the patience of a request."""
@@ -390,7 +390,8 @@ class HttpClusterClient:
 
     def _send(self, url: str, method: str, path: str, body: Mapping[str, object] | None, wait_s: float) -> Reply:
         content = None if body is None else msgspec.json.encode(body)
-        return self._http.send(method, url + path, body=content, headers=None if body is None else _JSON, wait_s=wait_s)
+        reply = self._http.send(method, url + path, body=content, headers=None if body is None else _JSON, wait_s=wait_s)
+        return _explained(reply, method, url)
 
     def _to_leader(self, method: str, path: str, kind: type[T], body: Mapping[str, object], *, wait_s: float) -> T:
         url = self._leader_url()
@@ -462,13 +463,7 @@ def _answer(reply: Reply | CtlError, url: str) -> Answer:
 def _nobody(silent: Sequence[CtlError]) -> CtlError:
     if len(silent) == 1:
         return silent[0]
-    told = "; ".join(error.message for error in silent)
-    hint = (
-        ENDPOINT_HINT
-        if any(error.hint == ENDPOINT_HINT for error in silent)
-        else "are the nodes running? see: raftctl status"
-    )
-    return CtlError("unreachable", f"no node answers: {told}", hint=hint)
+    return nobody([error.message for error in silent], look_with="raftctl status")
 
 
 def _is_silent(answer: Answer) -> bool:
@@ -584,8 +579,19 @@ def _not_an_endpoint(where: str, why: str) -> CtlError:
     return CtlError(
         "not_an_endpoint",
         f"{where} answers, but not as a management endpoint does: {printable(why)}",
-        hint="check the endpoints: raftctl context list",
+        hint=_CHECK_ENDPOINTS,
     )
+
+
+def _explained(reply: Reply, method: str, url: str) -> Reply:
+    """Return a reply, unless a change failed without a word of an endpoint: what answered may have handed it on to one.
+
+    Raises: CtlError: `unclear_answer`.
+    """
+    if method == "GET" or reply.status < 500 or _code(reply):
+        return reply
+    message = f"{method} was answered by {url} with {reply.status} and no explanation; it may have been carried out"
+    raise CtlError("unclear_answer", message, hint=_CHECK_ENDPOINTS, status=reply.status)
 
 
 def _of_ours(reply: Reply, method: str, url: str, path: str) -> Reply:

@@ -161,6 +161,16 @@ def test_a_change_that_was_accepted_may_be_carried_out_when_the_look_for_it_is_i
     assert "/v1/trigger/snapshot?wait=5000ms was sent and may have" in raftctl("snapshot", code=130).err
 
 
+@pytest.mark.parametrize("status", [500, 502, 504])
+def test_a_change_that_a_proxy_gave_up_may_be_carried_out_when_the_look_for_it_is_interrupted(cluster, raftctl, status):
+    def given_up(_request: httpx.Request) -> httpx.Response:
+        cluster.answers("/v1/status", interrupted, method="GET", node=1)
+        return httpx.Response(status, html="<html>Bad Gateway</html>")
+
+    cluster.answers("/v1/trigger/snapshot", given_up, node=1)
+    assert "/v1/trigger/snapshot?wait=5000ms was sent and may have" in raftctl("snapshot", code=130).err
+
+
 def test_a_change_that_was_refused_or_never_arrived_is_none():
     changes = Changes()
     for outcome in (CtlError("unreachable", "connection refused"), CtlError("refused", "no")):

@@ -228,6 +228,20 @@ def test_whether_another_server_has_handed_a_write_on_is_not_known(cluster, raft
     assert 1 == len(cluster.mutations)
 
 
+@pytest.mark.parametrize("status", [500, 502, 503, 504])
+@pytest.mark.parametrize(("line", "method"), [("kv put colour blue", "PUT"), ("kv delete colour", "DELETE")])
+def test_a_write_that_a_proxy_gave_up_may_have_been_carried_out(cluster, raftctl, line, method, status):
+    cluster.keys[b"colour"] = (b"red", 7)
+    cluster.answers("/v1/kv/colour", httpx.Response(status, html="<html>Bad Gateway</html>"), method=method)
+    error = raftctl(f"{line} -o json", code=7).error
+    assert (
+        f"{method} was answered by {url(1)} with {status} and no explanation; it may have been carried out"
+        == error["message"]
+    )
+    assert "check the endpoints: raftctl context list; then look with: raftctl kv get colour" == error["hint"]
+    assert 1 == len(cluster.mutations)
+
+
 def test_a_read_that_nobody_answers_in_time_says_what_to_look_at(cluster, raftctl):
     cluster.answers("/v1/kv/colour", *[httpx.ReadTimeout("slow")] * 9, method="GET")
     error = raftctl(f"kv get colour -e {url(1)} --timeout 0 -o json", code=4).error

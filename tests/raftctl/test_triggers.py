@@ -77,10 +77,15 @@ def test_what_is_accepted_and_never_seen_exits_with_7(cluster, raftctl, name):
     assert (error["code"], error["exit_code"]) == ("not_observed", 7)
 
 
+@pytest.mark.parametrize("status", [None, 502])
 @pytest.mark.parametrize("name", ["elect", "snapshot", "transfer-leader", "allow-next-revert"])
-def test_a_lost_reply_is_looked_for_in_the_cluster_and_never_repeated(cluster, raftctl, name):
+def test_a_lost_reply_is_looked_for_in_the_cluster_and_never_repeated(cluster, raftctl, name, status):
+    """`status`: of a page that something on the way gives instead."""
+
     def done_and_lost(request: httpx.Request) -> httpx.Response:
         cluster._act(SENT[name][0], f"/v1/trigger/{name}", {**SENT[name][1]})
+        if status is not None:
+            return httpx.Response(status, html="<html>Bad Gateway</html>")
         raise httpx.ReadError("connection reset", request=request)
 
     cluster.answers(f"/v1/trigger/{name}", done_and_lost)
