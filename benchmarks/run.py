@@ -139,7 +139,10 @@ def write(rows: list[Row], how: Options, name: str | None, load_before: float) -
     RESULTS.mkdir(exist_ok=True)
     stem = RESULTS / (name or f"{now:%Y%m%d-%H%M}-{where['commit']}")
     stem.with_suffix(".json").write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
-    title = f"{now:%Y-%m-%d}, {where['commit']}, {where['machine']}, load {load_before:.1f} before"
+    title = (
+        f"{now:%Y-%m-%d}, {where['commit']}, {where['machine']}, load {load_before:.1f} before; "
+        f"work takes {where['crowding']} times as long on all processors at once"
+    )
     table = as_markdown(rows, title)
     stem.with_suffix(".md").write_text(table)
     plot(rows, stem, title)

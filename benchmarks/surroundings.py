@@ -6,12 +6,16 @@ import datetime as dt
 import os
 import platform
 import signal
+import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).resolve().parent / "results"
+_STEPS = 100_000
+_TIMES = 15
 
 
 def end_on_sigterm() -> None:
@@ -25,8 +29,38 @@ def about() -> dict[str, object]:
     return {
         "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "commit": commit.stdout.strip() or "unknown",
-        "machine": f"{os.cpu_count()} cores of {_processor()}, {_memory_gib()} GiB, {_python()}",
+        "machine": f"{os.cpu_count()} processors of {_processor()}, {_memory_gib()} GiB, {_python()}",
+        "crowding": round(crowding(), 2),
     }
+
+
+def crowding() -> float:
+    """Return how many times as long the same work takes while every other processor works too.
+
+    1: each is a core for itself. Up to 2: they are threads of one core, as most rented machines have them, and who computes much, as
+    an interpreter does, loses more by company than who waits for the kernel.
+    """
+    alone_s = _work_s()
+    program = [sys.executable, "-c", "print(flush=True)\nwhile True: pass"]
+    others = [subprocess.Popen(program, stdout=subprocess.PIPE) for _ in range((os.cpu_count() or 1) - 1)]
+    try:
+        for other in others:
+            assert other.stdout is not None
+            other.stdout.readline()
+        return _work_s() / alone_s
+    finally:
+        for other in others:
+            other.kill()
+            other.communicate()
+
+
+def _work_s() -> float:
+    times = []
+    for _ in range(_TIMES):
+        begun = time.perf_counter()
+        sum(range(_STEPS))
+        times.append(time.perf_counter() - begun)
+    return statistics.median(times)
 
 
 def _python() -> str:
