@@ -1,4 +1,5 @@
-# What people and the CI type. Every target makes its own set-up in .venv; nothing outside this directory is touched.
+# What people and the CI type. Every target makes its own set-up in .venv; nothing outside this directory is touched, except that
+# bench, scale and profile install etcd, wrk and h2load from Debian's packages where they are missing and may be installed.
 # Another Python than the first one found: make test PYTHON=/path/to/python3
 
 SHELL := /bin/sh
@@ -103,6 +104,7 @@ mutants: ## How many seeds the simulator needs to find each of the known bugs: m
 
 bench: ## Every claim of speed, beside its peers in one run: a table, JSON and a plot; ROWS="puts reads" for some
 	@sh scripts/setup.sh dev
+	@$(BIN)/python benchmarks/run.py --list $(ROWS) >/dev/null
 	@sh benchmarks/install.sh
 	@.bench/venv/bin/python benchmarks/run.py $(ROWS)
 

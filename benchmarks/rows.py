@@ -23,6 +23,7 @@ from systems import BIN, COMPILED, SKELETON, WORK, BenchError, Etcd, Ours, Skele
 HERE = Path(__file__).resolve().parent
 COMPILED_NAME = "ours compiled"
 SETTLES_WITHIN_S = 30
+MEMORY_GOAL = "80 MiB"
 
 
 @dataclass
@@ -62,10 +63,15 @@ class Row:
 
 
 def turns(systems: list[str], rounds: int) -> Iterator[str]:
-    """Yield whose turn it is: every round has everybody once, each time somebody else first."""
+    """Yield whose turn it is: every round has everybody once, each time somebody else first. A terminal shows how far it is."""
     for number in range(rounds):
         shift = number % len(systems)
-        yield from systems[shift:] + systems[:shift]
+        for name in systems[shift:] + systems[:shift]:
+            if sys.stderr.isatty():
+                print(f"\r\x1b[K   round {number + 1} of {rounds}: {name}", end="", file=sys.stderr, flush=True)
+            yield name
+    if sys.stderr.isatty():
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -135,7 +141,7 @@ def puts(options: Options) -> Iterator[Row]:
             systems["upper bound"] = stack.enter_context(Skeleton())
         etcds = [name for name in systems if name.startswith("etcd")]
         for connections, goal in goals.items():
-            row = Row(f"PUT/s over HTTP, {connections} connections", "1/s", {"best etcd": goal})
+            row = Row(f"PUT/s over HTTP, {connections} connection{'s' * (connections > 1)}", "1/s", {"best etcd": goal})
             grpc = connections >= 64
             for name in turns(list(systems), options.rounds):
                 with _alone(systems, name) as system:
@@ -160,11 +166,11 @@ def puts(options: Options) -> Iterator[Row]:
         yield latency
         if "upper bound" in share.samples:
             yield share
-        memory = Row("memory of a node after these loads (largest of three)", "MiB", {})
+        memory = Row("memory of a node after these loads (largest of three)", "MiB", {MEMORY_GOAL: 1.0}, below=True)
+        memory.add(MEMORY_GOAL, 80.0)
         for name, system in systems.items():
             if name != "upper bound":
                 memory.add(name, max(system.rss_mib()))
-        memory.notes.append("goal: at most 80 MiB")
         yield memory
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from rows import Options, Row
 from run import as_text, write
+from surroundings import stem_for
 from systems import BenchError
 
 
@@ -21,6 +22,10 @@ def main(what: str, rows: Callable[[Options], Iterable[Row]], seconds: float, ar
     parser.add_argument("--name", default=None, help="of the files in benchmarks/results (default: date and commit)")
     options = parser.parse_args(arguments)
     how = Options(1, 0.1, 0) if options.quick else Options(options.rounds, options.seconds, 0)
+    try:
+        stem = stem_for(options.name)
+    except OSError as error:
+        parser.error(f"the results could not be kept: {error}")
     load_before = os.getloadavg()[0]
     measured: list[Row] = []
     try:
@@ -30,9 +35,11 @@ def main(what: str, rows: Callable[[Options], Iterable[Row]], seconds: float, ar
     except BenchError as error:
         print(f"not measured: {error}", file=sys.stderr)
         return 1
-    write(measured, how, options.name, load_before)
+    problem = write(measured, how, stem, load_before)
     missed = [(row, peer) for row in measured for peer in row.goals if not row.is_met(peer)]
     for row, peer in missed:
         bound = "at most" if row.below else "at least"
         print(f"missed: {row.name}: {row.ratio(peer):.2f} times {peer}, wanted {bound} {row.goals[peer]:g}")
-    return 0
+    if problem:
+        print(f"not kept: {problem}", file=sys.stderr)
+    return 1 if problem else 0

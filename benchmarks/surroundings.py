@@ -23,15 +23,33 @@ def end_on_sigterm() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 
+def stem_for(name: str | None) -> Path:
+    """Return where results go: a path without its suffix. Nothing is measured for hours that then cannot be kept.
+
+    Args: name: None: date, time and commit.
+    Raises: OSError.
+    """
+    RESULTS.mkdir(exist_ok=True)
+    stem = RESULTS / (name or f"{dt.datetime.now(dt.UTC):%Y%m%d-%H%M}-{_commit()}")
+    probe = Path(f"{stem}.trial")
+    probe.write_bytes(bytes(1 << 20))  # as much as a run keeps
+    probe.unlink()
+    return stem
+
+
 def about() -> dict[str, object]:
     """Return date, commit and machine."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
     return {
         "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-        "commit": commit.stdout.strip() or "unknown",
+        "commit": _commit(),
         "machine": f"{os.cpu_count()} processors of {_processor()}, {_memory_gib()} GiB, {_python()}",
         "crowding": round(crowding(), 2),
     }
+
+
+def _commit() -> str:
+    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
 
 
 def crowding() -> float:
@@ -40,21 +58,22 @@ def crowding() -> float:
     1: each is a core for itself. Up to 2: they are threads of one core, as most rented machines have them, and who computes much, as
     an interpreter does, loses more by company than who waits for the kernel.
     """
-    alone_s = _work_s()
+    alone_s = work_s()
     program = [sys.executable, "-c", "print(flush=True)\nwhile True: pass"]
     others = [subprocess.Popen(program, stdout=subprocess.PIPE) for _ in range((os.cpu_count() or 1) - 1)]
     try:
         for other in others:
             assert other.stdout is not None
             other.stdout.readline()
-        return _work_s() / alone_s
+        return work_s() / alone_s
     finally:
         for other in others:
             other.kill()
             other.communicate()
 
 
-def _work_s() -> float:
+def work_s() -> float:
+    """Return how long a small piece of work takes at this moment: the median of a few times, in seconds."""
     times = []
     for _ in range(_TIMES):
         begun = time.perf_counter()

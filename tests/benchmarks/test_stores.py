@@ -14,7 +14,7 @@ from benchmarks import stores
 
 def test_what_was_measured_is_written_with_the_load_before(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(os, "getloadavg", lambda: (1.25, 0.0, 0.0))
-    monkeypatch.setattr("run.RESULTS", tmp_path)
+    monkeypatch.setattr("surroundings.RESULTS", tmp_path)
     monkeypatch.setattr("run.ROOT", tmp_path)
     monkeypatch.setattr("run.plot", lambda *_: None)
     row = stores.Row("appends", "1/s", {"bare": 0.9}, below=False, samples={"ours": [90.0], "bare": [100.0]})
