@@ -430,7 +430,9 @@ def _snapshot_or_log(survey: Survey) -> Finding:
         return finding("snapshot-or-log", False, "nobody leads", "the leader can ship everything")
     purged = index_of(leader.purged)
     end = index_of(leader.snapshot)
-    measured = f"snapshot up to {end or '-'}, log from {purged + 1} to {index_of(leader.last_log)}"
+    last = index_of(leader.last_log)
+    log = f"log from {purged + 1} to {last}" if last > purged else f"no log behind {last}"
+    measured = f"snapshot up to {end or '-'}, {log}"
     holds = purged == 0 or end >= purged
     return finding("snapshot-or-log", holds, measured, "log from 1, or a snapshot up to where the log begins")
 

@@ -21,7 +21,7 @@ from raftctl.options import GLOBAL_PANEL, TIMEOUT_NAME
 PAGE: Final = Path("docs/cli.md")
 _MEANINGS: Final = {
     ExitCode.DONE: "done, and seen to be done",
-    ExitCode.BUG: "a bug in this program",
+    ExitCode.BUG: "a bug in this program, or the answer could not be written",
     ExitCode.USAGE: "the command line is wrong, or an answer is needed and nobody can be asked",
     ExitCode.CONFIG: "the configuration is wrong",
     ExitCode.UNREACHABLE: "nobody answers",

@@ -83,12 +83,17 @@ class Sandbox:
         }
         sandbox = cls(directory, State(CLUSTER, nodes))
         sandbox.check_ports(nodes)
-        if directory.exists() and any(directory.iterdir()):
-            raise CtlError("config", f"{directory} is not empty and holds no sandbox", hint="choose another --dir")
-        for number in nodes:
-            sandbox._node_dir(number).mkdir(parents=True, exist_ok=True, mode=0o700)
-            sandbox._config(number).write_text(sandbox._node_toml(number), "utf-8")
-        sandbox._save()
+        try:
+            if directory.exists() and any(directory.iterdir()):
+                raise CtlError("config", f"{directory} is not empty and holds no sandbox", hint="choose another --dir")
+            for number in nodes:
+                sandbox._node_dir(number).mkdir(parents=True, exist_ok=True, mode=0o700)
+                sandbox._config(number).write_text(sandbox._node_toml(number), "utf-8")
+            sandbox._save()
+        except OSError as error:
+            raise CtlError(
+                "config", f"no sandbox can be made in {directory}: {error}", hint="choose another --dir"
+            ) from error
         return sandbox
 
     def check_ports(self, numbers: Container[int]) -> None:

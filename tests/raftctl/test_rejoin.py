@@ -113,6 +113,13 @@ def test_what_does_not_pass_by_itself_is_refused_at_once_and_so_is_a_dry_run(clu
     raftctl(line, code=0 if "explain" in line else 5)
 
 
+def test_a_log_that_was_purged_to_its_end_is_told_as_none(cluster, raftctl):
+    end = log_id(120)
+    cluster.nodes[1].update(purged=end, snapshot=end, last_log=end)
+    rules = {rule["rule"]: rule for rule in raftctl("rejoin-node 3 --dry-run -o json").data["rules"]}
+    assert "snapshot up to 120, no log behind 120" == rules["snapshot-or-log"]["measured"]
+
+
 def test_silence_is_held_against_a_node_by_the_election_timeout_that_the_leader_tells(cluster, raftctl):
     cluster.target(2)["last_ack_ms_ago"] = 5000.0
     cluster.nodes[1]["election_timeout_max_ms"] = 8000.0

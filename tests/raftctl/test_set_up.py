@@ -146,6 +146,14 @@ def test_the_option_for_the_version_obeys_the_others(raftctl):
 # -- the sandbox, without its processes ------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("where", ["file", "file/below"])
+def test_a_place_where_no_sandbox_can_be_is_named(raftctl, tmp_path, where):
+    (tmp_path / "file").write_text("not a directory")
+    error = raftctl(f"dev up --base-port {free_sandbox_port()} -o json --dir", str(tmp_path / where), code=3).error
+    assert error["message"].startswith(f"no sandbox can be made in {tmp_path / where}: ")
+    assert error["hint"] == "choose another --dir"
+
+
 @pytest.mark.parametrize(
     ("running", "told"),
     [
