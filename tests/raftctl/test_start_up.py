@@ -8,9 +8,11 @@ import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
+import platformdirs
 import pytest
 import respx
 
+from raftctl.config_place import config_path
 from tests.raftctl.fake_cluster import FakeCluster
 
 ALWAYS = {
@@ -139,9 +141,19 @@ def test_the_version_loads_what_prints_it(loaded):
     assert set() == slow
 
 
-def test_a_configuration_file_is_found_by_platformdirs_and_nothing_else_foreign(loaded):
-    _ours, foreign, _slow = loaded("version", RAFTCTL_CONFIG="")
-    assert {"platformdirs"} == foreign
+def test_a_configuration_file_is_found_with_nothing_foreign_and_nothing_slow(loaded):
+    _ours, foreign, slow = loaded("version", RAFTCTL_CONFIG="")
+    assert (set(), set()) == (foreign, slow)
+
+
+@pytest.mark.parametrize("named", [None, "", " ", "/etc/xdg", "relative/place"])
+def test_a_configuration_file_is_where_platformdirs_would_look(monkeypatch, named):
+    monkeypatch.delenv("RAFTCTL_CONFIG", raising=False)
+    if named is None:
+        monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    else:
+        monkeypatch.setenv("XDG_CONFIG_HOME", named)
+    assert platformdirs.user_config_path("raftctl") / "config.toml" == config_path()
 
 
 @pytest.mark.parametrize("line", ["status -o json", "status", "nodes -o name", "health", "health -o json"])
