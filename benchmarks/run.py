@@ -67,7 +67,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGINT, _interrupted)
     load_before = os.getloadavg()[0]
     if load_before > BUSY_LOAD:
-        print(f"the load is {load_before:.1f}: other programs run on this machine, and figures will differ", file=sys.stderr)
+        print(
+            f"the load of the last minute was {load_before:.1f}: unless that was the set-up, other programs run here, and figures will differ",
+            file=sys.stderr,
+        )
     how = Options(1, 1.0, 2) if options.quick else Options(options.rounds, options.seconds, options.repetitions)
     rows, trouble, is_interrupted = _measured(names, how)
     if rows and (problem := write(rows, how, stem, load_before)):
