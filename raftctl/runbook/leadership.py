@@ -45,7 +45,7 @@ def until_settled(run: Run, attempt: Callable[[], T]) -> T:
         try:
             return attempt()
         except CtlError as error:
-            if error.code not in UNSETTLED and not error.outcome_unknown:
+            if error.code not in UNSETTLED and not (error.outcome_unknown and error.may_pass):
                 raise
             if error.message != said:
                 said = error.message

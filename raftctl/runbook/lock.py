@@ -142,6 +142,8 @@ class ClusterLock:
         self._token = secrets.token_hex(8)
         self._revision: int | None = None
         self._renewed_at = 0.0
+        self._unclear: CtlError | None = None
+        """Why it is not known whether the last attempt to write the key was carried out."""
 
     def take(self, *, force: bool = False, resuming: bool = False) -> None:
         """Hold the lock.
@@ -168,6 +170,9 @@ class ClusterLock:
                 raise self._locked(held.holder)
             if self._put(held.revision if held is not None else None):
                 return
+        if self._unclear is not None:
+            message = f"{self._unclear.message}; so may have been the taking of the cluster's lock, which then ends within {TTL_S:g} s"
+            raise CtlError(self._unclear.code, message, hint=self._unclear.hint, rule_ids=["no-lock"])
         raise CtlError("locked", "the cluster's lock changes hands too fast", hint="try again", rule_ids=["no-lock"])
 
     def _may_replace(self, holder: Holder, *, resuming: bool) -> bool:
@@ -206,6 +211,7 @@ class ClusterLock:
             )
         except CtlError as error:
             if error.code == "precondition_failed" or error.outcome_unknown:
+                self._unclear = error if error.outcome_unknown else None
                 return False  # the next look shows whose it is
             raise
         self._revision, self._renewed_at = reply.revision, begun

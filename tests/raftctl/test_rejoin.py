@@ -113,6 +113,13 @@ def test_what_does_not_pass_by_itself_is_refused_at_once_and_so_is_a_dry_run(clu
     raftctl(line, code=0 if "explain" in line else 5)
 
 
+def test_a_barrier_that_a_proxy_gave_up_is_not_sent_again_and_again(cluster, raftctl):
+    cluster.answers("/v1/barrier", *[httpx.Response(503, html="<html>Bad Gateway</html>")] * 9)
+    ended = raftctl(f"{LINE} -o json", code=8)
+    assert "with 503 and no explanation; it may have been carried out" in ended.error["message"]
+    assert 1 == cluster.levers().count("/v1/barrier")
+
+
 def test_a_log_that_was_purged_to_its_end_is_told_as_none(cluster, raftctl):
     end = log_id(120)
     cluster.nodes[1].update(purged=end, snapshot=end, last_log=end)

@@ -201,6 +201,15 @@ def test_a_run_goes_on_though_a_leader_alone_cannot_have_a_read_confirmed(cluste
     ClusterLock(client, "one", "rejoin-node").take(resuming=True)
 
 
+def test_nobody_is_blamed_for_a_lock_that_a_proxy_may_have_taken(cluster, client):
+    cluster.answers(PATH, *[httpx.Response(502, html="<html>Bad Gateway</html>")] * 9, method="PUT")
+    with pytest.raises(CtlError) as caught:
+        ClusterLock(client, "one", "rejoin-node").take()
+    assert (caught.value.code, int(caught.value.exit_code)) == ("unclear_answer", 7)
+    assert f"PUT was answered by {url(1)} with 502 and no explanation; it may have been carried out" in caught.value.message
+    assert "the taking of the cluster's lock, which then ends within 120 s" in caught.value.message
+
+
 def test_a_run_takes_over_what_its_dead_process_left_on_this_machine(cluster, client):
     held_by(client, "one")
     ClusterLock(client, "one", "rejoin-node").take(resuming=True)
