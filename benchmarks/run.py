@@ -27,7 +27,7 @@ from types import FrameType
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from rows import GROUPS, Options, Row
-from surroundings import ROOT, about, end_on_sigterm, stem_for
+from surroundings import ROOT, about, at_least_one, end_on_sigterm, stem_for
 from systems import BenchError
 
 ROUNDS_MIN = 3
@@ -41,12 +41,15 @@ TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50)
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=(__doc__ or "").split("\n", maxsplit=1)[0],
-        epilog="exit code 1: something was not measured or not kept; 130: interrupted; a missed goal is a result, no error",
+        epilog="exit code 1: something was not measured or not kept; 2: wrong words, or nothing can be kept; 130: interrupted; "
+        "a missed goal is a result, no error",
     )
     parser.add_argument("groups", nargs="*", metavar="GROUP", help="what to measure; default: everything")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds of each row (default 5; command-line: 15 at least)")
+    parser.add_argument(
+        "--rounds", type=at_least_one, default=5, help="rounds of each row (default 5; command-line: 15 at least)"
+    )
     parser.add_argument("--seconds", type=float, default=4.0, help="of each closed loop (default 4)")
-    parser.add_argument("--repetitions", type=int, default=50, help="of each fail-over and transfer (default 50)")
+    parser.add_argument("--repetitions", type=at_least_one, default=50, help="of each fail-over and transfer (default 50)")
     parser.add_argument("--quick", action="store_true", help="one short round of each, to see that it runs")
     parser.add_argument("--list", action="store_true", help="name the groups and what they measure")
     parser.add_argument("--name", default=None, help="of the files in benchmarks/results (default: date and commit)")
@@ -188,10 +191,7 @@ def write(rows: list[Row], how: Options, stem: Path, load_before: float) -> str:
             for row in rows
         ],
     }
-    title = (
-        f"{now:%Y-%m-%d}, {where['commit']}, {where['machine']}, load {load_before:.1f} before; "
-        f"work takes {where['crowding']} times as long on all processors at once"
-    )
+    title = f"{now:%Y-%m-%d}, {where['commit']}, {where['machine']}, load {load_before:.1f} before"
     table = as_markdown(rows, title)
     print(f"\n{table}")
     try:

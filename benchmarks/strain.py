@@ -45,10 +45,10 @@ def strain(path: Path, *, total_bytes: int, work: float, seconds: float) -> None
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
-    parser.add_argument("file", type=Path)
-    parser.add_argument("--bytes", type=int, default=0)
-    parser.add_argument("--work", type=float, default=0.0)
-    parser.add_argument("--seconds", type=float, default=8.0)
+    parser.add_argument("file", type=Path, help="where the bytes go; it is overwritten, and removed at the end")
+    parser.add_argument("--bytes", type=int, default=0, help="in all (default 0)")
+    parser.add_argument("--work", type=float, default=0.0, help="share of the time, 0 to 1 (default 0)")
+    parser.add_argument("--seconds", type=float, default=8.0, help="in all (default 8)")
     parser.add_argument(
         "--idle", action="store_true", help="in the scheduler's idle class: whoever wakes up comes first, at once"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import datetime as dt
 import os
 import platform
@@ -32,9 +33,20 @@ def stem_for(name: str | None) -> Path:
     RESULTS.mkdir(exist_ok=True)
     stem = RESULTS / (name or f"{dt.datetime.now(dt.UTC):%Y%m%d-%H%M}-{_commit()}")
     probe = Path(f"{stem}.trial")
-    probe.write_bytes(bytes(1 << 20))  # as much as a run keeps
-    probe.unlink()
+    try:
+        probe.write_bytes(bytes(1 << 20))  # as much as a run keeps
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(probe)) from error
+    finally:
+        probe.unlink(missing_ok=True)
     return stem
+
+
+def at_least_one(text: str) -> int:
+    """Read a count, for argparse."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no whole number from 1 on")
+    return int(text)
 
 
 def about() -> dict[str, object]:
