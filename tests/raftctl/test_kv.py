@@ -5,11 +5,12 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from raftctl import plain_http
+from raftctl import deadline, plain_http
 from raftctl.commands import kv
 from raftctl.http import Http
 from raftctl.http_client import HttpClusterClient
 from tests.raftctl.fake_cluster import problem, url
+from tests.raftctl.killing import Clock
 
 
 def test_what_was_put_is_got(cluster, raftctl):
@@ -145,17 +146,19 @@ def test_nodes_are_knocked_at_for_a_second_and_once_side_by_side_when_one_is_sil
 
 def test_who_waits_for_a_second_is_told_what_for(cluster, raftctl, monkeypatch):
     monkeypatch.setattr(kv, "_TELL_AFTER_S", 0.0)
+    monkeypatch.setattr(deadline, "time", Clock())
     cluster.down |= dict.fromkeys((1, 2, 3), httpx.ConnectError("[Errno 111] Connection refused"))
-    told = raftctl("kv get colour --timeout 500ms", code=4).err
+    told = raftctl("kv get colour --timeout 5s", code=4).err
     assert told.startswith(f"no node answers: {url(1)}/livez: connection refused; {url(2)}/livez: ")
-    assert 1 == told.count("connection refused; trying again, for 0.5 s in all\n")
-    assert "trying again" not in raftctl("kv get colour --timeout 500ms -q", code=4).err
-    assert "unreachable" == raftctl("kv get colour --timeout 500ms -o json", code=4).error["code"]
+    assert 1 == told.count("connection refused; trying again, for 5 s in all\n")
+    assert "trying again" not in raftctl("kv get colour --timeout 5s -q", code=4).err
+    assert "unreachable" == raftctl("kv get colour --timeout 5s -o json", code=4).error["code"]
 
 
-def test_a_write_that_is_never_answered_is_7(cluster, raftctl):
+def test_a_write_that_is_never_answered_is_7(cluster, raftctl, monkeypatch):
+    monkeypatch.setattr(deadline, "time", Clock())
     cluster.answers("/v1/kv/colour", *[httpx.ReadTimeout("slow")] * 1000, method="PUT")
-    raftctl("kv put colour blue --timeout 300ms", code=7)
+    raftctl("kv put colour blue --timeout 5s", code=7)
 
 
 def test_a_read_that_a_cut_off_node_could_not_have_confirmed_is_asked_of_another(cluster, raftctl):

@@ -7,7 +7,9 @@ import io
 import httpx
 import pytest
 
+from raftctl import deadline
 from tests.raftctl.fake_cluster import log_id, problem, url
+from tests.raftctl.killing import Clock
 
 LINES = {
     "elect": "elect --node 2 --yes",
@@ -64,7 +66,8 @@ def test_what_was_seen_is_one_json_document_and_nothing_else(cluster, raftctl, n
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_what_is_accepted_and_never_seen_exits_with_7(cluster, raftctl, name):
+def test_what_is_accepted_and_never_seen_exits_with_7(cluster, raftctl, monkeypatch, name):
+    monkeypatch.setattr(deadline, "time", Clock())
     cluster.answers(f"/v1/trigger/{name}", cluster.accepted(1, name))
     if name == "heartbeat":
         for target in (2, 3):
@@ -73,7 +76,7 @@ def test_what_is_accepted_and_never_seen_exits_with_7(cluster, raftctl, name):
         cluster.nodes[1]["snapshot"] = None
     if name == "purge-log":
         cluster.nodes[1]["snapshot"] = log_id(100)
-    error = raftctl(LINES[name] + " --timeout 300ms -o json", code=7).error
+    error = raftctl(LINES[name] + " --timeout 9s -o json", code=7).error
     assert (error["code"], error["exit_code"]) == ("not_observed", 7)
 
 
