@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import os
 import random
 import subprocess
 import sys
@@ -35,9 +34,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from rejoin import raftctl
-from rows import Options, Row
-from snapshot_p99 import KEYS, QUICK_KEYS, WITHOUT_S, Span, Steady, fill, timed
-from stores import main
+from rows import Row
+from snapshot_p99 import Span, Steady, fill, run, timed
 from systems import BenchError, Ours, call
 
 STRAIN = Path(__file__).resolve().parent / "strain.py"
@@ -190,11 +188,5 @@ def measured(keys: int, rounds: int, seconds: float) -> Iterator[Row]:
     yield took
 
 
-def rows(options: Options) -> Iterator[Row]:
-    quick = options.seconds < 1
-    keys = int(os.environ.get("KEYS", QUICK_KEYS if quick else KEYS))
-    yield from measured(keys, options.rounds, options.seconds if not quick else 1.0)
-
-
 if __name__ == "__main__":
-    sys.exit(main(__doc__ or "", rows, seconds=WITHOUT_S))
+    sys.exit(run(__doc__ or "", measured))

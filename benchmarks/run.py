@@ -62,10 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name in names:
             print(f"{name:14} {_first_line(name)}")
         return 0
-    try:
-        stem = stem_for(options.name)
-    except OSError as error:
-        parser.error(f"the results could not be kept: {error}")
+    stem = stem_for(options.name, parser)
     end_on_sigterm()
     signal.signal(signal.SIGINT, _interrupted)
     load_before = os.getloadavg()[0]

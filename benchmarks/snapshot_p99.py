@@ -16,7 +16,7 @@ import http.client
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -137,11 +137,16 @@ def measured(keys: int, rounds: int, without_s: float) -> Iterator[Row]:
     yield from (building, streaming, build_s, rejoin_s)
 
 
-def rows(options: Options) -> Iterator[Row]:
-    quick = options.seconds < 1
-    keys = int(os.environ.get("KEYS", QUICK_KEYS if quick else KEYS))
-    yield from measured(keys, options.rounds, options.seconds if not quick else 1.0)
+def run(what: str, measured: Callable[[int, int, float], Iterator[Row]]) -> int:
+    """Measure with as many keys as KEYS says. `measured`: takes keys, rounds and seconds without anything else."""
+
+    def rows(options: Options) -> Iterator[Row]:
+        quick = options.seconds < 1
+        keys = int(os.environ.get("KEYS", QUICK_KEYS if quick else KEYS))
+        yield from measured(keys, options.rounds, options.seconds if not quick else 1.0)
+
+    return main(what, rows, seconds=WITHOUT_S)
 
 
 if __name__ == "__main__":
-    sys.exit(main(__doc__ or "", rows, seconds=WITHOUT_S))
+    sys.exit(run(__doc__ or "", measured))

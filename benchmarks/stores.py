@@ -22,10 +22,7 @@ def main(what: str, rows: Callable[[Options], Iterable[Row]], seconds: float, ar
     parser.add_argument("--name", default=None, help="of the files in benchmarks/results (default: date and commit)")
     options = parser.parse_args(arguments)
     how = Options(1, 0.1, 0) if options.quick else Options(options.rounds, options.seconds, 0)
-    try:
-        stem = stem_for(options.name)
-    except OSError as error:
-        parser.error(f"the results could not be kept: {error}")
+    stem = stem_for(options.name, parser)
     load_before = os.getloadavg()[0]
     measured: list[Row] = []
     try:

@@ -24,21 +24,21 @@ def end_on_sigterm() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 
-def stem_for(name: str | None) -> Path:
-    """Return where results go: a path without its suffix. Nothing is measured for hours that then cannot be kept.
+def stem_for(name: str | None, parser: argparse.ArgumentParser) -> Path:
+    """Return where results go: a path without its suffix; or end the program: nothing is measured for hours that then cannot be kept.
 
     Args: name: None: date, time and commit.
-    Raises: OSError.
     """
-    RESULTS.mkdir(exist_ok=True)
     stem = RESULTS / (name or f"{dt.datetime.now(dt.UTC):%Y%m%d-%H%M}-{_commit()}")
     probe = Path(f"{stem}.trial")
     try:
-        probe.write_bytes(bytes(1 << 20))  # as much as a run keeps
+        RESULTS.mkdir(exist_ok=True)
+        try:
+            probe.write_bytes(bytes(1 << 20))  # as much as a run keeps
+        finally:
+            probe.unlink(missing_ok=True)
     except OSError as error:
-        raise OSError(error.errno, error.strerror, str(probe)) from error
-    finally:
-        probe.unlink(missing_ok=True)
+        parser.error(f"the results could not be kept: [Errno {error.errno}] {error.strerror}: {str(probe)!r}")
     return stem
 
 

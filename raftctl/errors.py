@@ -147,12 +147,10 @@ UNKNOWN_OUTCOMES: Final = frozenset({"outcome_unknown", "timed_out", "reply_lost
 """After these the effect may or may not come: look, do not repeat."""
 
 
-_PASSING: Final = frozenset(
-    {
-        *("no_leader", "no_quorum", "not_leader", "leadership_lost", "transfer_in_progress", "overloaded", "unreachable"),
-        *("out_of_time", "outcome_unknown", "timed_out", "reply_lost"),
-    }
-)
+_PASSING: Final = (UNKNOWN_OUTCOMES - {"unclear_answer"}) | {
+    *("no_leader", "no_quorum", "not_leader", "leadership_lost", "transfer_in_progress", "overloaded", "unreachable"),
+    "out_of_time",
+}
 
 
 class CtlError(Exception):

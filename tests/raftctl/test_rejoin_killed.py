@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from raftctl import deadline
-from raftctl.deadline import poll
 from raftctl.runbook import catch_up, lock, proof
 from raftctl.runbook.journal import read_runs
 from tests.raftctl.fake_cluster import url
@@ -28,7 +27,7 @@ def killer(monkeypatch: pytest.MonkeyPatch) -> Killer:
     clock = Clock()
     for module in (deadline, lock, catch_up, proof):
         monkeypatch.setattr(module, "time", clock)
-    assert poll(1.0)()
+    assert deadline.poll(1.0)()
     return Killer(monkeypatch)
 
 
